@@ -1,0 +1,85 @@
+"""Every error a user can meet: what is wrong, what to do next, and whether trying again can help.
+
+A stage ends with the exit code of its error's class; the flow decides by that class, and plain
+`dvc repro` prints the message with its cure. A Python traceback means a bug of ours.
+"""
+
+BUG_EXIT_CODE = 70  # EX_SOFTWARE of sysexits.h
+
+
+class RcvitError(Exception):
+    """Base of all expected errors. `hint` names the next command or edit."""
+
+    exit_code = 1
+    retry_helps = False
+
+    def __init__(self, message: str, *, hint: str) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message}\n  what to do: {self.hint}"
+
+
+class ParamsError(RcvitError):
+    """params.yaml or a profile breaks its schema; all mistakes are in the message."""
+
+    exit_code = 10
+
+
+class SettingsError(RcvitError):
+    """The environment (RCVIT_*, git, disk, tools) does not allow the command."""
+
+    exit_code = 11
+
+
+class DataError(RcvitError):
+    """Input data is broken; the message names file and record."""
+
+    exit_code = 12
+
+
+class ValidationError(RcvitError):
+    """The Great Expectations suite found errors in the generated data."""
+
+    exit_code = 13
+
+
+class TrainingError(RcvitError):
+    """Training cannot go on, and would fail the same way again."""
+
+    exit_code = 14
+
+
+class CheckpointError(RcvitError):
+    """A checkpoint does not fit the stage that wants to resume from it."""
+
+    exit_code = 15
+
+
+class LostRankError(RcvitError):
+    """A rank died or was preempted; training resumes from the last complete checkpoint."""
+
+    exit_code = 16
+    retry_helps = True
+
+
+class RegistryError(RcvitError):
+    """The model registry refuses or lacks what was asked for."""
+
+    exit_code = 17
+
+
+class StageError(RcvitError):
+    """A DVC stage failed in a way its own record does not explain."""
+
+    exit_code = 18
+
+
+def error_class(exit_code: int) -> type[RcvitError]:
+    """The class whose `exit_code` a stage ended with; `StageError` for any other code."""
+    for cls in RcvitError.__subclasses__():
+        if cls.exit_code == exit_code:
+            return cls
+    return StageError

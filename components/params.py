@@ -1,0 +1,171 @@
+"""params.yaml as frozen models: everything that changes a result, and nothing else."""
+
+import hashlib
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from components.errors import ParamsError
+
+TINY_BASE = "scratch"
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class SourceParams(_Section):
+    """Where scenes come from."""
+
+    kind: Literal["synthetic", "coco"]
+    annotations: str | None  # COCO JSON inside the workspace, under data/; coco only
+    scenes: int | None = Field(gt=1)  # images in all; null takes all that a coco file has
+    benchmark_share: float = Field(gt=0, lt=1)  # share of images kept for the benchmark
+    max_regions: int = Field(ge=1, le=20)  # objects per image
+    image_size: int = Field(ge=56, le=1024)  # pixels a side; synthetic only
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if self.kind == "coco" and self.annotations is None:
+            raise ValueError(
+                "source.kind coco needs source.annotations: `rcvit data import` prints the value"
+            )
+        if self.kind == "synthetic" and self.scenes is None:
+            raise ValueError("source.kind synthetic needs source.scenes")
+        return self
+
+
+class GenerationParams(_Section):
+    """How many texts and questions are made of a scene."""
+
+    context_sets: int = Field(ge=1)  # sets of texts per image (about 12 in the published data)
+    facts_per_text: int = Field(ge=1, le=4)
+    questions_per_task: int = Field(ge=1)  # per context set and sub-task
+
+
+class ScratchParams(_Section):
+    """The shape of a Qwen2-VL with random weights. A hub model brings its own and ignores this."""
+
+    vocab_size: int = Field(ge=300)
+    hidden_size: int = Field(ge=32)
+    intermediate_size: int = Field(ge=32)
+    layers: int = Field(ge=1)
+    heads: int = Field(ge=1)
+    kv_heads: int = Field(ge=1)
+    text_init: float = Field(gt=0)  # standard deviation of the language model's weights
+    vision_init: float = Field(gt=0)
+    vision_depth: int = Field(ge=1)
+    vision_width: int = Field(ge=32)
+    vision_heads: int = Field(ge=1)
+    tie_word_embeddings: bool
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> Self:
+        if self.hidden_size % self.heads or (self.hidden_size // self.heads) % 4:
+            raise ValueError("hidden_size / heads must be a multiple of 4")
+        if self.heads % self.kv_heads:
+            raise ValueError("kv_heads must divide heads")
+        if self.vision_width % self.vision_heads or (self.vision_width // self.vision_heads) % 4:
+            raise ValueError("vision_width / vision_heads must be a multiple of 4")
+        return self
+
+
+class ModelParams(_Section):
+    """What RCVIT starts from."""
+
+    base: str  # "scratch", or a hub id or folder of a Qwen2-VL checkpoint
+    revision: str | None  # commit of a hub model
+    min_pixels: int = Field(ge=784)  # of an image after resizing; 784 is one visual token
+    max_pixels: int = Field(ge=784)
+    max_length: int = Field(ge=64)  # tokens of a sample; a longer one is dropped whole and counted
+    scratch: ScratchParams
+
+    @model_validator(mode="after")
+    def _pixels_in_order(self) -> Self:
+        if self.min_pixels > self.max_pixels:
+            raise ValueError("min_pixels is larger than max_pixels")
+        return self
+
+
+class TrainingParams(_Section):
+    """RCVIT. The world size changes the result, so it stands here."""
+
+    world_size: int = Field(ge=1)
+    deepspeed: str = Field(pattern=r"^[a-z0-9_]+$")  # name of a file in infra/deepspeed
+    micro_batch_size: int = Field(ge=1)  # samples per rank and forward pass
+    gradient_accumulation: int = Field(ge=1)
+    steps: int = Field(ge=0)  # optimizer steps; 0 exports the untrained model
+    learning_rate: float = Field(gt=0)
+    warmup_steps: int = Field(ge=0)
+    weight_decay: float = Field(ge=0)
+    max_grad_norm: float = Field(gt=0)
+    checkpoint_every: int = Field(ge=1)  # steps
+    keep_checkpoints: int = Field(ge=2)
+    bf16: bool
+    gradient_checkpointing: bool
+
+
+class EvaluationParams(_Section):
+    """RC&P-Bench: greedy decoding and bootstrap intervals over images."""
+
+    batch_size: int = Field(ge=1)
+    max_new_tokens: int = Field(ge=1)
+    bootstrap_resamples: int = Field(ge=100)
+    confidence: float = Field(gt=0.5, lt=1)
+    report_scenes: int = Field(ge=1)  # scenes drawn in the report
+
+
+class GateParams(_Section):
+    """The staging gate: the lower interval bound of each named metric must reach its value."""
+
+    staging: dict[str, float] = Field(min_length=1)
+
+
+class Params(_Section):
+    """A whole profile."""
+
+    seed: int = Field(ge=0)
+    source: SourceParams
+    generation: GenerationParams
+    model: ModelParams
+    training: TrainingParams
+    evaluation: EvaluationParams
+    gate: GateParams
+
+
+def load_params(path: Path) -> Params:
+    """Read and check a params file.
+
+    Raises:
+        ParamsError: with every mistake of the file at once.
+    """
+    try:
+        content: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ParamsError(f"{path} does not exist", hint="`rcvit params use tiny` writes one") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ParamsError(f"{path} is not YAML: {error}", hint="repair the file at that line") from error
+    try:
+        return Params.model_validate(content)
+    except ValidationError as error:
+        mistakes = [
+            f"  {'.'.join(str(part) for part in mistake['loc']) or '(file)'}: "
+            f"{mistake['msg']} (found: {_shown(mistake['input'])})"
+            for mistake in error.errors()
+        ]
+        raise ParamsError(
+            f"{path} has {len(mistakes)} mistake(s):\n" + "\n".join(mistakes),
+            hint="edit the file; the keys with their meaning are in components/params.py",
+        ) from error
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def params_digest(params: Params) -> str:
+    """SHA-256 of the values: comments and the order of keys do not matter."""
+    return hashlib.sha256(params.model_dump_json().encode()).hexdigest()

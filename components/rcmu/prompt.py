@@ -1,0 +1,73 @@
+"""The RCMU prompt, byte for byte (RCMU.md, "The prompt"), and its parser."""
+
+import re
+
+from pydantic import Field
+
+from components.rcmu.models import Box, Frozen, Label, NonEmptyText, NormalisedText
+
+INSTRUCTION = (
+    "Answer the following question based on the information above and the given image, "
+    "and provide citations for your response."
+)
+BOX_START, BOX_END = "<|box_start|>", "<|box_end|>"
+
+# A label holds no "<|", so the first box token of a line is the prompt's own.
+_LINE = re.compile(
+    r"\[(?P<k>\d+)\]: The information of the (?P<label>(?:(?!<\|).)+?) located at "
+    r"<\|box_start\|>\((?P<x1>\d+),(?P<y1>\d+)\),\((?P<x2>\d+),(?P<y2>\d+)\)<\|box_end\|>"
+    r" in the image: (?P<text>.*)"
+)
+
+
+class PromptRegion(Frozen):
+    """One line of the prompt: region `[k]` is the k-th of `Prompt.regions`."""
+
+    label: Label
+    box: Box
+    text: NormalisedText
+
+
+class Prompt(Frozen):
+    """The user's turn without the image: regions with their texts, and the question."""
+
+    regions: tuple[PromptRegion, ...] = ()
+    question: NonEmptyText = Field(description="one line")
+
+
+def render_prompt(prompt: Prompt) -> str:
+    """The prompt text. Without regions it is the question alone (own choice)."""
+    if not prompt.regions:
+        return prompt.question
+    lines = [
+        f"[{k}]: The information of the {region.label} located at {render_box(region.box)}"
+        f" in the image: {region.text}"
+        for k, region in enumerate(prompt.regions, start=1)
+    ]
+    return "\n".join([*lines, INSTRUCTION, prompt.question])
+
+
+def render_box(box: Box) -> str:
+    """`<|box_start|>(x1,y1),(x2,y2)<|box_end|>`."""
+    return f"{BOX_START}({box.x1},{box.y1}),({box.x2},{box.y2}){BOX_END}"
+
+
+def parse_prompt(text: str) -> Prompt:
+    """The inverse of `render_prompt`.
+
+    Raises:
+        ValueError: with the line's number, for any text that `render_prompt` cannot have made.
+    """
+    lines = text.split("\n")
+    if len(lines) == 1:
+        return Prompt(question=text)
+    if len(lines) < 3 or lines[-2] != INSTRUCTION:
+        raise ValueError(f"line {len(lines) - 1} is not the instruction: {lines[-2]!r}")
+    regions = []
+    for number, line in enumerate(lines[:-2], start=1):
+        match = _LINE.fullmatch(line)
+        if match is None or match["k"] != str(number):
+            raise ValueError(f"line {number} does not describe region [{number}]: {line!r}")
+        corners = {name: int(match[name]) for name in ("x1", "y1", "x2", "y2")}
+        regions.append(PromptRegion(label=match["label"], box=Box(**corners), text=match["text"]))
+    return Prompt(regions=tuple(regions), question=lines[-1])

@@ -1,0 +1,43 @@
+"""Text from outside is data: normalised at the door, never able to look like structure."""
+
+import re
+
+# Qwen2-VL's special tokens, as its published tokenizer_config.json lists them.
+SPECIAL_TOKENS = (
+    "<|endoftext|>",
+    "<|im_start|>",
+    "<|im_end|>",
+    "<|object_ref_start|>",
+    "<|object_ref_end|>",
+    "<|box_start|>",
+    "<|box_end|>",
+    "<|quad_start|>",
+    "<|quad_end|>",
+    "<|vision_start|>",
+    "<|vision_end|>",
+    "<|vision_pad|>",
+    "<|image_pad|>",
+    "<|video_pad|>",
+)
+LABEL_FORBIDDEN = "<|"
+
+_SPECIAL = re.compile("|".join(re.escape(token) for token in SPECIAL_TOKENS))
+_CITATION_MARK = re.compile(r"\[(\d+)\]")
+
+
+def normalise(text: str) -> str:
+    """Every run of Unicode white space becomes one space and the ends are stripped.
+
+    A newline in a region's text could otherwise fake another region's line.
+    """
+    return " ".join(text.split())
+
+
+def special_token_strings(text: str) -> tuple[str, ...]:
+    """The special-token strings a text holds, in order. Such text passes, but is counted and listed."""
+    return tuple(_SPECIAL.findall(text))
+
+
+def without_citation_marks(text: str) -> str:
+    """`[3]` becomes `(3)`: outside text that is quoted in an answer must not look like a citation."""
+    return _CITATION_MARK.sub(r"(\1)", text)
