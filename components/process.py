@@ -1,5 +1,6 @@
 """Processes that end with whoever started them, also when that one is killed with -9."""
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -23,10 +24,8 @@ def die_with_owner(environment: Mapping[str, str]) -> None:
 
 
 def _end_after(owner: int) -> None:
-    try:
+    with contextlib.suppress(psutil.NoSuchProcess):
         psutil.Process(owner).wait()
-    except psutil.NoSuchProcess:
-        pass
     end_tree(psutil.Process(), seconds=5.0, including_root=False)
     os.kill(os.getpid(), signal.SIGKILL)
 

@@ -130,7 +130,7 @@ def run_stage(name: str, workspace: Path) -> int:
     except RcvitError as error:
         print(f"\nstage {name}: {error}", file=sys.stderr, flush=True)
         failure = {"exit_code": error.exit_code, "message": error.message, "hint": error.hint}
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  the stage's outer boundary: a bug is recorded, not hidden
         traceback.print_exc()
         failure = {
             "exit_code": BUG_EXIT_CODE,

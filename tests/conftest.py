@@ -1,0 +1,36 @@
+"""What every test shares: where the repository and the real photos are, and which tests wait for a server."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+REPO = Path(__file__).resolve().parent.parent
+SHARED = Path(os.environ.get("RCVIT_TEST_DATA", REPO.parent / "shared" / "data"))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for marker, variable, target in (
+        ("system", "RCVIT_TEST_SYSTEM", "test-system"),
+        ("long", "RCVIT_TEST_LONG", "test-long"),
+    ):
+        if not os.environ.get(variable):
+            skip = pytest.mark.skip(reason=f"runs under `make {target}`")
+            for item in items:
+                if marker in item.keywords:
+                    item.add_marker(skip)
+
+
+@pytest.fixture(scope="session")
+def repo() -> Path:
+    """The root of the repository."""
+    return REPO
+
+
+@pytest.fixture(scope="session")
+def real_regions() -> Path:
+    """Real photos with boxes and phrases in COCO layout; they are not part of the repository."""
+    folder = SHARED / "real_regions"
+    if not folder.is_dir():
+        pytest.skip(f"{folder} is absent: set RCVIT_TEST_DATA to a folder that holds real_regions")
+    return folder
