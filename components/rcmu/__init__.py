@@ -15,7 +15,7 @@ from components.rcmu.models import (
     Task,
     Turn,
 )
-from components.rcmu.prompt import Prompt, PromptRegion, parse_prompt, render_prompt
+from components.rcmu.prompt import Piece, Prompt, PromptRegion, parse_prompt, prompt_pieces, render_prompt
 from components.rcmu.text import SPECIAL_TOKENS, normalise, special_token_strings, without_citation_marks
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "ContextRegion",
     "ContextSet",
     "Fact",
+    "Piece",
     "Prompt",
     "PromptRegion",
     "Region",
@@ -39,6 +40,7 @@ __all__ = [
     "normalise",
     "parse_prompt",
     "parse_spans",
+    "prompt_pieces",
     "render_prompt",
     "render_spans",
     "special_token_strings",

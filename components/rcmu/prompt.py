@@ -35,21 +35,33 @@ class Prompt(Frozen):
     question: NonEmptyText = Field(description="one line")
 
 
+class Piece(Frozen):
+    """A run of the prompt: a special token that the format itself writes, or plain text."""
+
+    text: str
+    special: bool = False
+
+
+def prompt_pieces(prompt: Prompt) -> tuple[Piece, ...]:
+    """The prompt cut at its own special tokens; whatever the texts hold stays plain text."""
+    if not prompt.regions:
+        return (Piece(text=prompt.question),)
+    pieces = []
+    for k, region in enumerate(prompt.regions, start=1):
+        box = region.box
+        pieces += [
+            Piece(text=f"[{k}]: The information of the {region.label} located at "),
+            Piece(text=BOX_START, special=True),
+            Piece(text=f"({box.x1},{box.y1}),({box.x2},{box.y2})"),
+            Piece(text=BOX_END, special=True),
+            Piece(text=f" in the image: {region.text}\n"),
+        ]
+    return (*pieces, Piece(text=f"{INSTRUCTION}\n{prompt.question}"))
+
+
 def render_prompt(prompt: Prompt) -> str:
     """The prompt text. Without regions it is the question alone (own choice)."""
-    if not prompt.regions:
-        return prompt.question
-    lines = [
-        f"[{k}]: The information of the {region.label} located at {render_box(region.box)}"
-        f" in the image: {region.text}"
-        for k, region in enumerate(prompt.regions, start=1)
-    ]
-    return "\n".join([*lines, INSTRUCTION, prompt.question])
-
-
-def render_box(box: Box) -> str:
-    """`<|box_start|>(x1,y1),(x2,y2)<|box_end|>`."""
-    return f"{BOX_START}({box.x1},{box.y1}),({box.x2},{box.y2}){BOX_END}"
+    return "".join(piece.text for piece in prompt_pieces(prompt))
 
 
 def parse_prompt(text: str) -> Prompt:

@@ -1,0 +1,311 @@
+"""The six blocks: visual, contextual and unanswerable questions, the splice, descriptions.
+
+A question is a template with a gap {e} for the object. Substitution (RCMU.md, step 5) is what expression
+fills it: by looks (unique in the scene) or by text (unique in the context set). An answer's citation stands
+after its full stop, in a description after each phrase that uses a text.
+"""
+
+import random
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from components.generation.facts import KINDS, capitalised, is_person, kinds_of
+from components.rcmu import (
+    Claim,
+    ContextRegion,
+    ContextSet,
+    Fact,
+    Region,
+    Scene,
+    Span,
+    Task,
+    Turn,
+    cited,
+    render_spans,
+)
+from components.rcmu.models import Frozen
+
+# Visible facts that have a question, and the values that are wrong wherever another one is right.
+VISUAL_QUESTIONS = {
+    "color": "What color is {e}?",
+    "size": "How big is {e}?",
+    "position": "Where in the image is {e}?",
+    "appearance": "Which one is {e}?",
+}
+CLOSED_VALUES = {
+    "color": ("red", "green", "blue", "yellow", "purple", "black"),
+    "size": ("small", "large"),
+    "position": ("on the left", "in the middle", "on the right"),
+}
+DESCRIBE = "Describe the image."
+_HARD_SHARE = 0.5  # of the refusals by text, where an object of the asked class is in the image
+_STRANGERS = 64  # other instances looked at for one refusal
+
+
+class Stranger(Frozen):
+    """A fact of another instance's text, to be asked for where it is not."""
+
+    scene_id: str
+    instance_id: str
+    label: str
+    fact: Fact
+
+
+class Draft(Frozen):
+    """A turn before it has an id."""
+
+    task: Task
+    question: str
+    spans: tuple[Span, ...]
+    claims: tuple[Claim, ...] = ()
+    wrong: tuple[str, ...] = ()
+
+
+class _Line(Frozen):
+    """Region `[k]` of the prompt with its text."""
+
+    k: int
+    seen: Region
+    told: ContextRegion
+
+
+def contextual_expression(label: str, fact: Fact) -> str:
+    """`the circle that belongs to Ada Moss`."""
+    return f"the {label} {'who' if is_person(label) else 'that'} {KINDS[fact.key].states(fact.value)}"
+
+
+def strangers_of(scene: Scene, context: ContextSet) -> Iterator[Stranger]:
+    """What this context set has to offer to the refusals of other scenes."""
+    for told in context.regions:
+        seen = scene.regions[told.region]
+        for fact in told.facts:
+            yield Stranger(scene_id=scene.scene_id, instance_id=seen.instance_id, label=seen.label, fact=fact)
+
+
+def ask(
+    scene: Scene, context: ContextSet, strangers: Sequence[Stranger], *, per_task: int, rng: random.Random
+) -> Iterator[Turn]:
+    """At most `per_task` turns of each task; a task without a candidate yields nothing.
+
+    Args:
+        scene: the image with its regions.
+        context: one set of texts for it.
+        strangers: facts told of objects of the same split, this scene's own included.
+        per_task: turns per task.
+        rng: the context set's own stream.
+    """
+    lines = [
+        _Line(k=k, seen=scene.regions[told.region], told=told)
+        for k, told in enumerate(context.regions, start=1)
+    ]
+    candidates = {
+        Task.VISUAL_QA: list(_visual(lines)),
+        Task.CONTEXTUAL_QA: list(_contextual(lines)),
+        Task.V2C: list(_v2c(lines)),
+        Task.C2V: list(_c2v(lines)),
+        Task.UNANSWERABLE_V2C: list(_unanswerable_v2c(lines)),
+        Task.UNANSWERABLE_C2V: _unanswerable_c2v(lines, strangers, per_task, rng),
+        Task.RCID: [_describe(scene, lines)],
+    }
+    number = 0
+    for drafts in candidates.values():
+        for draft in rng.sample(drafts, min(per_task, len(drafts))):
+            yield _turn(f"{context.context_id}/t{number}", scene, context, draft)
+            number += 1
+
+
+def _turn(turn_id: str, scene: Scene, context: ContextSet, draft: Draft) -> Turn:
+    answer = render_spans(draft.spans)
+    right = {claim.value for claim in draft.claims}
+    return Turn(
+        turn_id=turn_id,
+        context_id=context.context_id,
+        scene_id=scene.scene_id,
+        split=scene.split,
+        task=draft.task,
+        question=draft.question,
+        answer=answer,
+        citations=cited(answer),
+        claims=draft.claims,
+        # A phrase from outside may hold another region's value: that is no wrong answer here.
+        other_values=tuple(
+            value
+            for value in dict.fromkeys(draft.wrong)
+            if value not in right and not mentions(answer, value)
+        ),
+    )
+
+
+def mentions(text: str, value: str) -> bool:
+    """Whether `value` stands in `text` as whole words, whatever the case."""
+    return re.search(rf"(?<!\w){re.escape(value)}(?!\w)", text, re.IGNORECASE) is not None
+
+
+def _visual(lines: Sequence[_Line]) -> Iterator[Draft]:
+    """Step 2: asked by looks for something else that is seen. No text is used, none is cited."""
+    for line in lines:
+        for fact in _visible(line.seen):
+            if not mentions(line.seen.expression, fact.value):
+                yield Draft(
+                    task=Task.VISUAL_QA,
+                    question=VISUAL_QUESTIONS[fact.key].format(e=line.seen.expression),
+                    spans=(Span(text=f"{capitalised(line.seen.expression)} is {fact.value}."),),
+                    claims=(Claim(k=line.k, value=fact.value),),
+                    wrong=_other_visible(fact, lines),
+                )
+
+
+def _contextual(lines: Sequence[_Line]) -> Iterator[Draft]:
+    """Step 3: asked by one fact of the text for another one."""
+    for line, known in _unique_facts(lines):
+        for fact in line.told.facts:
+            if fact.key != known.key:
+                yield _from_text(
+                    Task.CONTEXTUAL_QA,
+                    line,
+                    fact,
+                    asked=contextual_expression(line.seen.label, known),
+                    named=f"the {line.seen.label}",
+                    lines=lines,
+                )
+
+
+def _v2c(lines: Sequence[_Line]) -> Iterator[Draft]:
+    """Step 5: the visual expression in a contextual question."""
+    for line in lines:
+        for fact in line.told.facts:
+            yield _from_text(
+                Task.V2C,
+                line,
+                fact,
+                asked=line.seen.expression,
+                named=line.seen.expression,
+                lines=lines,
+            )
+
+
+def _from_text(
+    task: Task, line: _Line, fact: Fact, *, asked: str, named: str, lines: Sequence[_Line]
+) -> Draft:
+    kind = KINDS[fact.key]
+    return Draft(
+        task=task,
+        question=kind.question.format(e=asked),
+        spans=(Span(text=f"{capitalised(named)} {kind.states(fact.value)}.", citations=(line.k,)),),
+        claims=(Claim(k=line.k, value=fact.value),),
+        wrong=tuple(f.value for other in lines for f in other.told.facts if f.key == fact.key),
+    )
+
+
+def _c2v(lines: Sequence[_Line]) -> Iterator[Draft]:
+    """Step 5: the contextual expression in a visual question."""
+    for line, known in _unique_facts(lines):
+        for fact in _visible(line.seen):
+            yield Draft(
+                task=Task.C2V,
+                question=VISUAL_QUESTIONS[fact.key].format(e=contextual_expression(line.seen.label, known)),
+                spans=(Span(text=f"The {line.seen.label} is {fact.value}.", citations=(line.k,)),),
+                claims=(Claim(k=line.k, value=fact.value),),
+                wrong=_other_visible(fact, lines),
+            )
+
+
+def _unanswerable_v2c(lines: Sequence[_Line]) -> Iterator[Draft]:
+    """Steps 4 and 5: the visual expression in a question for a fact that the text does not mention."""
+    for line in lines:
+        told = {fact.key for fact in line.told.facts}
+        for kind in kinds_of(line.seen.label):
+            if kind.key not in told:
+                missing = f"The description does not specify the {kind.noun} of {line.seen.expression}."
+                yield Draft(
+                    task=Task.UNANSWERABLE_V2C,
+                    question=kind.question.format(e=line.seen.expression),
+                    spans=(Span(text=f"Cannot be answered. {missing}"),),
+                )
+
+
+def _unanswerable_c2v(
+    lines: Sequence[_Line], strangers: Sequence[Stranger], number: int, rng: random.Random
+) -> list[Draft]:
+    """Step 5: the contextual expression of another instance in a visual question.
+
+    Half of the time an object of the asked class is in the image, and its text shows that it is not meant.
+    """
+    present = {line.seen.instance_id for line in lines}
+    labels = {line.seen.label for line in lines}
+    keys = sorted({fact.key for line in lines for fact in _visible(line.seen)})
+    drafts: dict[str, Draft] = {}
+    if not keys:
+        return []
+    for _ in range(number):
+        looked_at = rng.sample(strangers, min(_STRANGERS, len(strangers)))
+        absent = [s for s in looked_at if s.instance_id not in present and _is_absent(s, lines)]
+        hard = [s for s in absent if s.label in labels]
+        if not absent:
+            break
+        stranger = hard[0] if hard and rng.random() < _HARD_SHARE else absent[0]
+        expression = contextual_expression(stranger.label, stranger.fact)
+        question = VISUAL_QUESTIONS[rng.choice(keys)].format(e=expression)
+        drafts[question] = Draft(
+            task=Task.UNANSWERABLE_C2V,
+            question=question,
+            spans=(Span(text=f"The {stranger.label} is not in the image."),),
+        )
+    return list(drafts.values())
+
+
+def _is_absent(stranger: Stranger, lines: Sequence[_Line]) -> bool:
+    """Whether the texts rule out that any object here is meant: each of its class states another value."""
+    for line in lines:
+        if line.seen.label == stranger.label:
+            told = {fact.key: fact.value for fact in line.told.facts}
+            if told.get(stranger.fact.key, stranger.fact.value) == stranger.fact.value:
+                return False
+    return True
+
+
+def _describe(scene: Scene, lines: Sequence[_Line]) -> Draft:
+    """Step 6: the caption, then each object as it is seen, with what its text says, cited."""
+    by_region = sorted(lines, key=lambda line: line.told.region)
+    spans = []
+    before = f"{capitalised(scene.caption.rstrip(' .'))}. " if scene.caption else ""
+    for line in by_region:
+        told = [KINDS[fact.key].states(fact.value) for fact in line.told.facts]
+        predicates = " and ".join(", ".join(told).rsplit(", ", 1))
+        spans.append(
+            Span(text=f"{before}{capitalised(_seen_as(line.seen))} {predicates} ", citations=(line.k,))
+        )
+        before = ". "
+    return Draft(
+        task=Task.RCID,
+        question=DESCRIBE,
+        spans=(*spans, Span(text=".")),
+        claims=tuple(Claim(k=line.k, value=fact.value) for line in by_region for fact in line.told.facts),
+    )
+
+
+def _seen_as(region: Region) -> str:
+    """The expression, with the position where it does not speak of one."""
+    position = next((fact.value for fact in region.facts if fact.key == "position"), "")
+    if not position or any(mentions(region.expression, v.split()[-1]) for v in CLOSED_VALUES["position"]):
+        return region.expression
+    return f"{region.expression} {position}"
+
+
+def _visible(region: Region) -> Iterator[Fact]:
+    return (fact for fact in region.facts if fact.key in VISUAL_QUESTIONS)
+
+
+def _other_visible(fact: Fact, lines: Sequence[_Line]) -> tuple[str, ...]:
+    here = tuple(f.value for line in lines for f in line.seen.facts if f.key == fact.key)
+    return CLOSED_VALUES.get(fact.key, here)
+
+
+def _unique_facts(lines: Sequence[_Line]) -> Iterator[tuple[_Line, Fact]]:
+    """Facts that one text of the set alone states: they can name their object."""
+    stated = Counter(fact for line in lines for fact in line.told.facts)
+    for line in lines:
+        for fact in line.told.facts:
+            if stated[fact] == 1:
+                yield line, fact

@@ -1,0 +1,105 @@
+"""The model: a small Qwen2-VL with random weights, or a published base; loading for inference."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from components.params import TINY_BASE, ModelParams, ScratchParams
+from components.training.processor import IMAGE_PAD, Processor
+
+if TYPE_CHECKING:
+    from transformers import Qwen2VLForConditionalGeneration
+
+
+def attention() -> str:
+    """Eager attention on CPU, where it is faster than sdpa with a mask at tiny size; sdpa on a GPU."""
+    import torch
+
+    return "sdpa" if torch.cuda.is_available() else "eager"
+
+
+def allow_hub(base: str) -> None:
+    """The hub is reached only for a base that is neither "scratch" nor a folder."""
+    if base != TINY_BASE and not Path(base).is_dir():
+        os.environ["HF_HUB_OFFLINE"] = "0"
+
+
+def build_from_scratch(
+    shape: ScratchParams, processor: Processor, *, seed: int
+) -> "Qwen2VLForConditionalGeneration":
+    """A Qwen2-VL of the given shape with random weights that depend on the seed alone."""
+    import torch
+    from transformers import GenerationConfig, Qwen2VLConfig, Qwen2VLForConditionalGeneration
+
+    pairs = shape.hidden_size // shape.heads // 2  # rotary pairs of a head
+    spatial = 3 * pairs // 8  # Qwen2-VL's own split: 16, 24, 24 of 64
+    end, pad = processor.tokenizer.eos_token_id, processor.tokenizer.pad_token_id
+    config = Qwen2VLConfig(
+        text_config={
+            "vocab_size": len(processor.tokenizer),
+            "hidden_size": shape.hidden_size,
+            "intermediate_size": shape.intermediate_size,
+            "num_hidden_layers": shape.layers,
+            "num_attention_heads": shape.heads,
+            "num_key_value_heads": shape.kv_heads,
+            "max_position_embeddings": 32768,
+            "initializer_range": shape.text_init,
+            "tie_word_embeddings": shape.tie_word_embeddings,
+            "rope_parameters": {
+                "rope_type": "default",
+                "rope_theta": 1_000_000.0,
+                "mrope_section": [pairs - 2 * spatial, spatial, spatial],
+            },
+            "bos_token_id": None,
+            "eos_token_id": end,
+            "pad_token_id": pad,
+        },
+        vision_config={
+            "depth": shape.vision_depth,
+            "embed_dim": shape.vision_width,
+            "num_heads": shape.vision_heads,
+            "hidden_size": shape.hidden_size,
+            "initializer_range": shape.vision_init,
+        },
+        image_token_id=processor.id_of(IMAGE_PAD),
+        video_token_id=processor.id_of("<|video_pad|>"),
+        vision_start_token_id=processor.id_of("<|vision_start|>"),
+        vision_end_token_id=processor.id_of("<|vision_end|>"),
+        tie_word_embeddings=shape.tie_word_embeddings,
+    )
+    config._attn_implementation = attention()
+    torch.manual_seed(seed)
+    model = Qwen2VLForConditionalGeneration(config)
+    model.generation_config = GenerationConfig(do_sample=False, eos_token_id=end, pad_token_id=pad)
+    return model
+
+
+def load_base(params: ModelParams) -> "tuple[Qwen2VLForConditionalGeneration, Processor]":
+    """The published base named by `params.base` at `params.revision`, with the pixel budget of params."""
+    import torch
+    from transformers import Qwen2VLForConditionalGeneration
+
+    allow_hub(params.base)
+    processor = Processor.from_folder(params.base, revision=params.revision)
+    processor.image_processor.size = image_size(params)
+    model = Qwen2VLForConditionalGeneration.from_pretrained(
+        params.base, revision=params.revision, dtype=torch.float32, attn_implementation=attention()
+    )
+    return model, processor
+
+
+def image_size(params: ModelParams) -> dict[str, int]:
+    """The pixel budget in the image processor's own terms."""
+    return {"shortest_edge": params.min_pixels, "longest_edge": params.max_pixels}
+
+
+def load_for_inference(folder: Path) -> "tuple[Qwen2VLForConditionalGeneration, Processor]":
+    """A model folder on the GPU where there is one, in evaluation mode, with its processor."""
+    import torch
+    from transformers import Qwen2VLForConditionalGeneration
+
+    model = Qwen2VLForConditionalGeneration.from_pretrained(
+        folder, dtype="auto", attn_implementation=attention()
+    )
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return model.eval().to(device), Processor.from_folder(folder)

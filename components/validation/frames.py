@@ -1,0 +1,220 @@
+"""Scenes, context sets and turns as flat frames, raw: the readers would stop at the first bad row.
+
+Each frame has `row` (the row number in its Parquet file, from 1) and `id`; a column that names a
+problem is empty (None) where there is none.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pydantic
+
+from components.errors import DataError
+from components.rcmu import UNANSWERABLE, ContextSet, Turn, cited
+from components.rcmu.images import decode_image, pixel_digest
+from components.rcmu.tables import CONTEXTS, SCENES, TURNS, read_rows, scene_from_row
+
+FILES = {
+    "scenes": "scenes",
+    "regions": "scenes",
+    "contexts": "contexts",
+    "texts": "contexts",
+    "turns": "turns",
+}
+
+Row = dict[str, Any]
+
+
+def build_frames(paths: Mapping[str, Path]) -> dict[str, pd.DataFrame]:
+    """The frames scenes, regions, contexts, texts and turns.
+
+    Args:
+        paths: the Parquet files under the names scenes, contexts and turns.
+
+    Raises:
+        DataError: when a file is missing, no Parquet, or has other columns than its schema.
+    """
+    for name, schema in (("scenes", SCENES), ("contexts", CONTEXTS), ("turns", TURNS)):
+        _check_columns(paths[name], schema)
+    regions_of: dict[str, int] = {}  # scene id -> number of regions
+    scenes: list[Row] = []
+    regions: list[Row] = []
+    for number, row in enumerate(read_rows(paths["scenes"]), start=1):
+        regions_of[row["scene_id"]] = len(row["regions"] or [])
+        scenes.append(_scene(number, row))
+        regions += _regions(number, row)
+    lines_of: dict[str, tuple[int, str, str]] = {}  # context id -> number of texts, scene id, split
+    split_of = {row["id"]: row["split"] for row in scenes}
+    contexts: list[Row] = []
+    texts: list[Row] = []
+    for number, row in enumerate(read_rows(paths["contexts"]), start=1):
+        lines_of[row["context_id"]] = (len(row["regions"] or []), row["scene_id"], row["split"])
+        contexts.append(_context(number, row, split_of))
+        texts += _texts(number, row, regions_of)
+    turns = [_turn(number, row, lines_of) for number, row in enumerate(read_rows(paths["turns"]), start=1)]
+    _count_splits(scenes, "digest", "splits_of_image")
+    _count_splits(regions, "instance_id", "splits_of_instance")
+    _count_splits(texts, "text", "splits_of_text")
+    return {
+        "scenes": pd.DataFrame(scenes, columns=_COLUMNS["scenes"]),
+        "regions": pd.DataFrame(regions, columns=_COLUMNS["regions"]),
+        "contexts": pd.DataFrame(contexts, columns=_COLUMNS["contexts"]),
+        "texts": pd.DataFrame(texts, columns=_COLUMNS["texts"]),
+        "turns": pd.DataFrame(turns, columns=_COLUMNS["turns"]),
+    }
+
+
+# The columns of each frame, so that a file without rows has them too.
+_COLUMNS: dict[str, list[str]] = {
+    "scenes": ["row", "id", "split", "image_problem", "digest", "splits_of_image", "problem"],
+    "regions": ["row", "id", "split", "instance_id", "x1", "y1", "x2", "y2", "splits_of_instance"],
+    "contexts": ["row", "id", "reference_problem", "problem"],
+    "texts": ["row", "id", "split", "text", "region_problem", "splits_of_text"],
+    "turns": [
+        "row", "id", "context_id", "question", "answer", "reference_problem", "unresolved",
+        "citations", "citations_in_answer", "refusal_citations", "problem",
+    ],
+}  # fmt: skip
+
+
+def _check_columns(path: Path, schema: pa.Schema) -> None:
+    try:
+        found = pq.read_schema(path)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise DataError(
+            f"{path} cannot be read: {error}", hint="make it again: `dvc repro --force source generate`"
+        ) from error
+    if not found.equals(schema):
+        raise DataError(
+            f"{path} has other columns than components/rcmu/tables.py declares: {found.names}",
+            hint="make it again: `dvc repro --force source generate`",
+        )
+
+
+def _scene(number: int, row: Row) -> Row:
+    problem, digest = None, None
+    try:
+        pixels = decode_image(row["image"] or b"")
+    except ValueError as error:
+        problem = str(error)
+    else:
+        digest = pixel_digest(pixels)
+        if pixels.size != (row["width"], row["height"]):
+            problem = f"is {pixels.width} x {pixels.height}, declared {row['width']} x {row['height']}"
+    return {
+        "row": number,
+        "id": row["scene_id"],
+        "split": row["split"],
+        "image_problem": problem,
+        "digest": digest,
+        "problem": _refusal_of(scene_from_row, row),
+    }
+
+
+def _refusal_of(parse: Callable[[Row], object], row: Row) -> str | None:
+    """What the models of components.rcmu say against a row."""
+    try:
+        parse(row)
+    except pydantic.ValidationError as error:
+        return "; ".join(
+            f"{'.'.join(str(part) for part in mistake['loc'])}: {mistake['msg']}".lstrip(": ")
+            for mistake in error.errors(include_url=False, include_input=False)
+        )
+    except TypeError as error:  # a null where a list of regions belongs
+        return str(error)
+    return None
+
+
+def _regions(number: int, row: Row) -> Iterable[Row]:
+    for index, region in enumerate(row["regions"] or []):
+        corners = {name: region[name] for name in ("x1", "y1", "x2", "y2")}
+        yield {
+            "row": number,
+            "id": f"{row['scene_id']} region {index} ({region['instance_id']})",
+            "split": row["split"],
+            "instance_id": region["instance_id"],
+            **corners,
+        }
+
+
+def _context(number: int, row: Row, split_of: Mapping[str, str]) -> Row:
+    problem = None
+    if row["scene_id"] not in split_of:
+        problem = f"no scene {row['scene_id']}"
+    elif split_of[row["scene_id"]] != row["split"]:
+        problem = f"split {row['split']}, its scene {split_of[row['scene_id']]}"
+    return {
+        "row": number,
+        "id": row["context_id"],
+        "reference_problem": problem,
+        "problem": _refusal_of(lambda r: ContextSet(**r), row),
+    }
+
+
+def _texts(number: int, row: Row, regions_of: Mapping[str, int]) -> Iterable[Row]:
+    known = regions_of.get(row["scene_id"], 0)
+    seen: set[int] = set()
+    for k, told in enumerate(row["regions"] or [], start=1):
+        problem = None
+        if told["region"] is None or not 0 <= told["region"] < known:
+            problem = f"region {told['region']} of {known}"
+        elif told["region"] in seen:
+            problem = f"region {told['region']} has two texts"
+        seen.add(told["region"])
+        yield {
+            "row": number,
+            "id": f"{row['context_id']} [{k}]",
+            "split": row["split"],
+            "text": told["text"],
+            "region_problem": problem,
+        }
+
+
+def _turn(number: int, row: Row, lines_of: Mapping[str, tuple[int, str, str]]) -> Row:
+    answer = row["answer"] or ""
+    citations = row["citations"] or []
+    claimed = [claim["k"] for claim in row["claims"] or []]
+    lines, problem = 0, None
+    if row["context_id"] not in lines_of:
+        problem = f"no context set {row['context_id']}"
+    else:
+        lines, scene_id, split = lines_of[row["context_id"]]
+        if row["scene_id"] != scene_id:
+            problem = f"scene {row['scene_id']}, its context set has {scene_id}"
+        elif row["split"] != split:
+            problem = f"split {row['split']}, its context set has {split}"
+    named = dict.fromkeys([*citations, *cited(answer), *claimed])
+    unresolved = [k for k in named if k is None or not 1 <= k <= lines]
+    return {
+        "row": number,
+        "id": row["turn_id"],
+        "context_id": row["context_id"],
+        "question": row["question"],
+        "answer": answer,
+        "reference_problem": problem,
+        "unresolved": _marks(unresolved) if lines and unresolved else None,
+        "citations": _marks(citations),
+        "citations_in_answer": _marks(cited(answer)),
+        "refusal_citations": _marks([*citations, *cited(answer)]) or None
+        if row["task"] in UNANSWERABLE
+        else None,
+        "problem": _refusal_of(lambda r: Turn(**r), row),
+    }
+
+
+def _marks(numbers: Sequence[int]) -> str:
+    return "".join(f"[{k}]" for k in numbers)
+
+
+def _count_splits(rows: list[Row], key: str, column: str) -> None:
+    """How many splits hold the row's picture, object or text."""
+    splits: defaultdict[Any, set[str]] = defaultdict(set)
+    for row in rows:
+        splits[row[key]].add(row["split"])
+    for row in rows:
+        row[column] = 1 if row[key] is None else len(splits[row[key]])

@@ -1,0 +1,320 @@
+"""Properties of the generated turns, checked from the files with the test's own reading of the texts."""
+
+import hashlib
+import json
+import re
+import shutil
+from collections import Counter, defaultdict
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from components.evaluation.metrics import is_refusal, score
+from components.generation import write_turns
+from components.params import GenerationParams, SourceParams
+from components.rcmu import ContextSet, Scene, Split, Task, Turn, cited, normalise
+from components.rcmu.tables import SCENES, read_contexts, read_scenes, read_turns, write_models
+from components.sources import write_scenes
+
+SYNTHETIC = SourceParams(
+    kind="synthetic", annotations=None, scenes=40, benchmark_share=0.3, max_regions=4, image_size=112
+)
+# What a question asks for, and how its value looks; written down apart from the generator's templates.
+ASKED = {
+    "owner": (r"^Who is the owner of (.+)\?$", r"[A-Z]\w+ [A-Z]\w+"),
+    "origin": (r"^Where does (.+) come from\?$", r"Oslo|Rome|Paris|Cairo|Lima|Tokyo|Delhi|Seoul|Quito"
+               r"|Accra|Hanoi|Dublin|Vienna|Prague|Boston|Sydney"),
+    "year": (r"^When was (.+) bought\?$", r"(?:19|20)\d\d"),
+    "price": (r"^How much did (.+) cost\?$", r"\d\d dollars"),
+    "nickname": (r"^What is (.+) called\?$", None),
+    "name": (r"^What is the name of (.+)\?$", r"[A-Z]\w+ [A-Z]\w+"),
+    "job": (r"^What is the job of (.+)\?$", None),
+    "age": (r"^How old is (.+)\?$", r"\b\d\d\b"),
+    "home": (r"^Where does (.+) live\?$", None),
+    "hobby": (r"^What does (.+) enjoy\?$", None),
+    "color": (r"^What color is (.+)\?$", None),
+    "size": (r"^How big is (.+)\?$", None),
+    "position": (r"^Where in the image is (.+)\?$", None),
+    "appearance": (r"^Which one is (.+)\?$", None),
+}  # fmt: skip
+VISIBLE = ("color", "size", "position", "appearance")
+
+
+class Data(NamedTuple):
+    folder: Path
+    scenes: dict[str, Scene]
+    contexts: dict[str, ContextSet]
+    turns: list[Turn]
+
+    def of(self, *tasks: Task) -> list[Turn]:
+        found = [turn for turn in self.turns if turn.task in tasks]
+        assert found
+        return found
+
+
+def load(scenes: Path, turns: Path) -> Data:
+    return Data(
+        turns,
+        {scene.scene_id: scene for scene in read_scenes(scenes / "scenes.parquet")},
+        {context.context_id: context for context in read_contexts(turns / "contexts.parquet")},
+        list(read_turns(turns / "turns.parquet")),
+    )
+
+
+def generation(**changes: int) -> GenerationParams:
+    return GenerationParams.model_validate(
+        {"context_sets": 2, "facts_per_text": 2, "questions_per_task": 2, **changes}
+    )
+
+
+def make_scenes(folder: Path, source: SourceParams, workspace: Path) -> Path:
+    folder.mkdir()
+    write_scenes(source, seed=5, workspace=workspace, folder=folder)
+    return folder
+
+
+def make_turns(folder: Path, scenes: Path, *, seed: int = 5, **changes: int) -> Path:
+    folder.mkdir()
+    write_turns(scenes, generation(**changes), seed=seed, folder=folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def synthetic(tmp_path_factory: pytest.TempPathFactory) -> Data:
+    root = tmp_path_factory.mktemp("synthetic")
+    scenes = make_scenes(root / "scenes", SYNTHETIC, root)
+    return load(scenes, make_turns(root / "turns", scenes))
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory, real_regions: Path) -> Data:
+    root = tmp_path_factory.mktemp("photos")
+    shutil.copytree(real_regions, root / "data")
+    source = SourceParams(
+        kind="coco",
+        annotations="data/annotations.json",
+        scenes=None,
+        benchmark_share=0.25,
+        max_regions=4,
+        image_size=112,
+    )
+    scenes = make_scenes(root / "scenes", source, root)
+    return load(scenes, make_turns(root / "turns", scenes))
+
+
+@pytest.fixture(params=["synthetic", "photos"])
+def data(request: pytest.FixtureRequest) -> Data:
+    found: Data = request.getfixturevalue(request.param)
+    return found
+
+
+def asked(turn: Turn) -> tuple[str, str]:
+    """The key that a question asks for and the expression it names the object by."""
+    found = [(key, m.group(1)) for key, (form, _) in ASKED.items() if (m := re.match(form, turn.question))]
+    assert len(found) == 1, turn.question
+    return found[0]
+
+
+def texts(data: Data, turn: Turn) -> dict[int, str]:
+    return {k: line.text for k, line in enumerate(data.contexts[turn.context_id].regions, start=1)}
+
+
+def seen(data: Data, turn: Turn, k: int) -> tuple[str, str, dict[str, str]]:
+    """Label, visual expression and visible facts of region [k]."""
+    line = data.contexts[turn.context_id].regions[k - 1]
+    region = data.scenes[turn.scene_id].regions[line.region]
+    return region.label, region.expression, {fact.key: fact.value for fact in region.facts}
+
+
+def stated_by(text: str, expression: str) -> bool:
+    """Whether a text states the fact of an expression such as `the circle that belongs to Ada Moss`."""
+    words = re.sub(r"^the .+? (?:that|who) ", "", expression)
+    value = re.search(r"[A-Z]\w+(?: [A-Z]\w+)?|\d\d\d\d|\d\d dollars|\d\d|\w+$", words)
+    assert value is not None, expression
+    return re.search(rf"\b{value.group()}\b", text) is not None
+
+
+def test_every_reference_answer_scores_full_marks(data: Data) -> None:
+    for turn in data.turns:
+        given = score(turn, turn.answer)
+        assert given.correct, turn
+        assert given.cited_right == given.cited == given.cited_reference
+        assert turn.citations == cited(turn.answer)
+
+
+def test_v2c_answers_stand_in_the_text_of_the_object_that_is_meant(data: Data) -> None:
+    for turn in data.of(Task.V2C):
+        key, expression = asked(turn)
+        (claim,) = turn.claims
+        assert turn.citations == (claim.k,)
+        assert turn.answer.endswith(f".[{claim.k}]")
+        assert seen(data, turn, claim.k)[1] == expression
+        assert re.search(rf"\b{re.escape(claim.value)}\b", texts(data, turn)[claim.k])
+        if (shape := ASKED[key][1]) is not None:
+            assert re.fullmatch(shape, claim.value)
+
+
+def test_contextual_questions_name_their_object_by_another_fact(data: Data) -> None:
+    for turn in data.of(Task.CONTEXTUAL_QA):
+        _, expression = asked(turn)
+        (claim,) = turn.claims
+        assert turn.citations == (claim.k,)
+        assert claim.value not in turn.question
+        assert [k for k, text in texts(data, turn).items() if stated_by(text, expression)] == [claim.k]
+        assert claim.value in texts(data, turn)[claim.k]
+
+
+def test_c2v_answers_are_true_to_the_picture(data: Data) -> None:
+    for turn in data.of(Task.C2V):
+        key, expression = asked(turn)
+        (claim,) = turn.claims
+        label, _, facts = seen(data, turn, claim.k)
+        assert key in VISIBLE
+        assert facts[key] == claim.value
+        assert expression.startswith(f"the {label} ")
+        assert turn.citations == (claim.k,)
+        assert [k for k, text in texts(data, turn).items() if stated_by(text, expression)] == [claim.k]
+        assert claim.value not in turn.other_values
+
+
+def test_visual_questions_use_no_text_and_do_not_answer_themselves(data: Data) -> None:
+    for turn in data.of(Task.VISUAL_QA):
+        key, expression = asked(turn)
+        (claim,) = turn.claims
+        _, own, facts = seen(data, turn, claim.k)
+        assert own == expression
+        assert facts[key] == claim.value
+        assert not turn.citations
+        assert claim.value not in turn.question
+
+
+def test_unanswerable_v2c_asks_for_what_the_text_does_not_say(data: Data) -> None:
+    for turn in data.of(Task.UNANSWERABLE_V2C):
+        key, expression = asked(turn)
+        context = data.contexts[turn.context_id]
+        (line,) = [
+            line
+            for line in context.regions
+            if data.scenes[turn.scene_id].regions[line.region].expression == expression
+        ]
+        assert key not in VISIBLE
+        assert key not in {fact.key for fact in line.facts}
+        if (shape := ASKED[key][1]) is not None:
+            assert not re.search(shape, line.text.replace(f"the {expression}", "")), (key, line.text)
+        assert turn.answer.startswith("Cannot be answered. The description does not specify ")
+        assert not turn.claims and not turn.citations
+
+
+def test_unanswerable_c2v_asks_for_an_object_of_another_image(data: Data) -> None:
+    hard = 0
+    everyone = defaultdict(str)
+    for context in data.contexts.values():
+        everyone[context.split] += " ".join(line.text for line in context.regions)
+    for turn in data.of(Task.UNANSWERABLE_C2V):
+        key, expression = asked(turn)
+        label = expression.removeprefix("the ").split(" that ")[0].split(" who ")[0]
+        assert key in VISIBLE
+        assert turn.answer == f"The {label} is not in the image."
+        assert is_refusal(turn.answer)
+        assert stated_by(everyone[turn.split], expression)  # another instance of the same split
+        context = data.contexts[turn.context_id]
+        here = [
+            (data.scenes[turn.scene_id].regions[line.region].label, line.text) for line in context.regions
+        ]
+        assert not any(stated_by(text, expression) for own, text in here if own == label)
+        hard += label in {own for own, _ in here}
+    assert 0.2 < hard / len(data.of(Task.UNANSWERABLE_C2V)) < 0.8
+
+
+def test_descriptions_state_and_cite_every_fact(data: Data) -> None:
+    for turn in data.of(Task.RCID):
+        context = data.contexts[turn.context_id]
+        stated = Counter((k, fact.value) for k, line in enumerate(context.regions, 1) for fact in line.facts)
+        assert turn.question == "Describe the image."
+        assert Counter((claim.k, claim.value) for claim in turn.claims) == stated
+        assert sorted(turn.citations) == list(range(1, len(context.regions) + 1))
+
+
+def test_texts_state_their_facts_and_are_short(data: Data) -> None:
+    for context in data.contexts.values():
+        assert sorted(line.region for line in context.regions) == list(
+            range(len(data.scenes[context.scene_id].regions))
+        )
+        for line in context.regions:
+            assert len({fact.key for fact in line.facts}) == len(line.facts) == 2
+            assert all(re.search(rf"\b{fact.value}\b", line.text) for fact in line.facts)
+            assert 6 <= len(line.text.split()) <= 17
+            assert line.text == normalise(line.text)
+
+
+def test_splits_share_no_text_and_no_full_name(data: Data) -> None:
+    held: dict[Split, set[str]] = {split: set() for split in Split}
+    names: dict[Split, set[str]] = {split: set() for split in Split}
+    for context in data.contexts.values():
+        held[context.split] |= {line.text for line in context.regions}
+        names[context.split] |= {
+            fact.value for line in context.regions for fact in line.facts if fact.key in ("owner", "name")
+        }
+    assert all(held.values()) and all(names.values())
+    assert not held[Split.TRAIN] & held[Split.BENCHMARK]
+    assert not names[Split.TRAIN] & names[Split.BENCHMARK]
+
+
+def test_ids_are_readable_and_the_order_of_regions_is_random(synthetic: Data) -> None:
+    for turn in synthetic.turns:
+        assert re.fullmatch(rf"{turn.context_id}/t\d+", turn.turn_id)
+        assert re.fullmatch(rf"{turn.scene_id}/c\d", turn.context_id)
+        assert turn.split == synthetic.scenes[turn.scene_id].split
+    assert len({turn.turn_id for turn in synthetic.turns}) == len(synthetic.turns)
+    orders = {tuple(line.region for line in context.regions) for context in synthetic.contexts.values()}
+    assert {(0, 1), (1, 0)} <= orders
+
+
+def test_no_more_questions_than_asked_for_and_all_counted(data: Data) -> None:
+    per_set = Counter((turn.context_id, turn.task) for turn in data.turns)
+    assert max(per_set.values()) == 2
+    assert len({(turn.context_id, turn.question) for turn in data.turns}) == len(data.turns)
+    summary = json.loads((data.folder / "summary.json").read_text())
+    counted = {split: Counter(turn.task for turn in data.turns if turn.split == split) for split in Split}
+    assert summary["turns"] == {s: {t: counted[s][t] for t in Task} for s in Split}
+    for task in Task:
+        wanted = len(data.contexts) * (1 if task is Task.RCID else 2)
+        assert summary["wanting"][task] == wanted - sum(counted[s][task] for s in Split)
+    refused = sum(is_refusal(turn.answer) for turn in data.turns if turn.split is Split.TRAIN)
+    assert summary["refusals_share"]["train"] == pytest.approx(
+        refused / counted[Split.TRAIN].total(), abs=1e-4
+    )
+
+
+def test_same_seed_same_bytes_another_seed_others(synthetic: Data, tmp_path: Path) -> None:
+    def digests(folder: Path) -> dict[str, str]:
+        return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
+
+    scenes = synthetic.folder.parent / "scenes"
+    again = digests(make_turns(tmp_path / "again", scenes))
+    other = digests(make_turns(tmp_path / "other", scenes, seed=6))
+    assert again == digests(synthetic.folder)
+    assert other["turns.parquet"] != again["turns.parquet"]
+    assert other["contexts.parquet"] != again["contexts.parquet"]
+
+
+@pytest.mark.parametrize("facts", [1, 4])
+def test_other_numbers_of_facts(synthetic: Data, tmp_path: Path, facts: int) -> None:
+    scenes = synthetic.folder.parent / "scenes"
+    made = load(scenes, make_turns(tmp_path / "turns", scenes, facts_per_text=facts, questions_per_task=1))
+    assert all(len(line.facts) == facts for context in made.contexts.values() for line in context.regions)
+    assert all(score(turn, turn.answer).correct for turn in made.turns)
+    summary = json.loads((made.folder / "summary.json").read_text())
+    # One fact names an object, and leaves none to ask for.
+    assert summary["wanting"]["contextual_qa"] == (len(made.contexts) if facts == 1 else 0)
+
+
+def test_a_lonely_scene_of_a_split_gets_no_strangers(synthetic: Data, tmp_path: Path) -> None:
+    scene = next(iter(synthetic.scenes.values()))
+    (tmp_path / "scenes").mkdir()
+    write_models(tmp_path / "scenes/scenes.parquet", SCENES, [scene])
+    made = load(tmp_path / "scenes", make_turns(tmp_path / "turns", tmp_path / "scenes"))
+    assert not [turn for turn in made.turns if turn.task is Task.UNANSWERABLE_C2V]
+    summary = json.loads((made.folder / "summary.json").read_text())
+    assert summary["wanting"]["unanswerable_c2v"] == 4
