@@ -14,7 +14,7 @@ from components.evaluation.metrics import Score, score
 from components.evaluation.report import Answered, write_report
 from components.evaluation.statistics import Estimate, cluster_weights, ratio, sums_by_cluster
 from components.params import EvaluationParams
-from components.rcmu import ContextSet, Prompt, PromptRegion, Scene, Split, Task, Turn, cited
+from components.rcmu import ContextSet, Scene, Split, Task, Turn, cited, prompt_of
 from components.rcmu.tables import PREDICTIONS, read_contexts, read_scenes, read_turns, write_rows
 
 
@@ -58,17 +58,6 @@ def evaluate_model(
         metrics=metrics,
         confidence=params.confidence,
     )
-
-
-def prompt_of(scene: Scene, context: ContextSet, question: str) -> Prompt:
-    """The prompt that asks `question` about a scene under one set of texts."""
-    lines = [
-        PromptRegion(
-            label=scene.regions[line.region].label, box=scene.regions[line.region].box, text=line.text
-        )
-        for line in context.regions
-    ]
-    return Prompt(regions=tuple(lines), question=question)
 
 
 def estimate_metrics(

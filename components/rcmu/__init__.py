@@ -15,7 +15,15 @@ from components.rcmu.models import (
     Task,
     Turn,
 )
-from components.rcmu.prompt import Piece, Prompt, PromptRegion, parse_prompt, prompt_pieces, render_prompt
+from components.rcmu.prompt import (
+    Piece,
+    Prompt,
+    PromptRegion,
+    parse_prompt,
+    prompt_of,
+    prompt_pieces,
+    render_prompt,
+)
 from components.rcmu.text import SPECIAL_TOKENS, normalise, special_token_strings, without_citation_marks
 
 __all__ = [
@@ -40,6 +48,7 @@ __all__ = [
     "normalise",
     "parse_prompt",
     "parse_spans",
+    "prompt_of",
     "prompt_pieces",
     "render_prompt",
     "render_spans",

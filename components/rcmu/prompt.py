@@ -4,7 +4,7 @@ import re
 
 from pydantic import Field
 
-from components.rcmu.models import Box, Frozen, Label, NonEmptyText, NormalisedText
+from components.rcmu.models import Box, ContextSet, Frozen, Label, NonEmptyText, NormalisedText, Scene
 
 INSTRUCTION = (
     "Answer the following question based on the information above and the given image, "
@@ -57,6 +57,17 @@ def prompt_pieces(prompt: Prompt) -> tuple[Piece, ...]:
             Piece(text=f" in the image: {region.text}\n"),
         ]
     return (*pieces, Piece(text=f"{INSTRUCTION}\n{prompt.question}"))
+
+
+def prompt_of(scene: Scene, context: ContextSet, question: str) -> Prompt:
+    """The prompt that asks `question` about a scene under one set of texts."""
+    lines = [
+        PromptRegion(
+            label=scene.regions[line.region].label, box=scene.regions[line.region].box, text=line.text
+        )
+        for line in context.regions
+    ]
+    return Prompt(regions=tuple(lines), question=question)
 
 
 def render_prompt(prompt: Prompt) -> str:

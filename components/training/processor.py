@@ -13,7 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from components.rcmu import Piece, Prompt, prompt_pieces
+from components.rcmu import SPECIAL_TOKENS, Piece, Prompt, prompt_pieces
 
 if TYPE_CHECKING:
     import torch
@@ -71,6 +71,7 @@ class Processor:
         self.tokenizer = tokenizer
         self.image_processor = image_processor
         self._ids_of_run = lru_cache(maxsize=100_000)(self._tokenise)
+        self._special_ids = {token: tokenizer.convert_tokens_to_ids(token) for token in SPECIAL_TOKENS}
 
     @classmethod
     def from_folder(cls, folder: str | Path, *, revision: str | None = None) -> "Processor":
@@ -89,7 +90,7 @@ class Processor:
 
     def id_of(self, special_token: str) -> int:
         """The id of a special token."""
-        return int(self.tokenizer.convert_tokens_to_ids(special_token))
+        return int(self._special_ids[special_token])
 
     def pixels(self, image: "Image") -> Pixels:
         """Resize to the pixel budget, normalise and cut into patches."""
@@ -106,9 +107,7 @@ class Processor:
         # ends a token after a newline, so the cut does not change the ids of a normalised answer.
         return Tokens(question + reply, [IGNORED] * len(question) + reply)
 
-    def batch_for_generation(
-        self, requests: Sequence[tuple[Prompt, "Image"]]
-    ) -> dict[str, "torch.Tensor"]:
+    def batch_for_generation(self, requests: Sequence[tuple[Prompt, "Image"]]) -> dict[str, "torch.Tensor"]:
         """Inputs of `generate` for a batch, padded on the left; shapes (batch, longest)."""
         import torch
 

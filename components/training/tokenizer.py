@@ -14,6 +14,7 @@ QWEN2_PATTERN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
+END_OF_TURN, PADDING = "<|im_end|>", "<|endoftext|>"  # as Qwen2-VL-Instruct has them
 CHAT_TEMPLATE = Path(__file__).with_name("chat_template.jinja")  # Qwen2-VL-Instruct's own
 
 
@@ -40,9 +41,9 @@ def train_tokenizer(texts: Iterable[str], *, vocab_size: int) -> "PreTrainedToke
     bpe.train_from_iterator(texts, trainer)
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=bpe,
-        eos_token="<|im_end|>",
-        pad_token="<|endoftext|>",  # noqa: S106  a token of text, not of a login
-        additional_special_tokens=[t for t in SPECIAL_TOKENS if t not in ("<|im_end|>", "<|endoftext|>")],
+        eos_token=END_OF_TURN,
+        pad_token=PADDING,
+        additional_special_tokens=[t for t in SPECIAL_TOKENS if t not in (END_OF_TURN, PADDING)],
         clean_up_tokenization_spaces=False,
     )
     tokenizer.chat_template = CHAT_TEMPLATE.read_text(encoding="utf-8")

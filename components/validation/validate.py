@@ -173,7 +173,7 @@ def _failure(check: "Check", outcome: _Outcome, path: Path) -> str:
     for example in outcome.examples:
         values = ", ".join(f"{k}={v!r}" for k, v in example.items() if k not in ("row", "id"))
         place = f"row {example['row']} ({example['id']})" if "row" in example else "the whole file"
-        lines.append(f"  {path}, {place}: {values}")
+        lines.append(f"  {path}, {place}: {values}" if values else f"  {path}, {place}")
     if not outcome.examples:
         lines.append(f"  {path}: no rows")
     if outcome.unexpected > len(outcome.examples) > 0:

@@ -12,10 +12,13 @@ import pytest
 
 from components.evaluation.metrics import is_refusal, score
 from components.generation import write_turns
+from components.generation.questions import CLOSED_VALUES
 from components.params import GenerationParams, SourceParams
 from components.rcmu import ContextSet, Scene, Split, Task, Turn, cited, normalise
 from components.rcmu.tables import SCENES, read_contexts, read_scenes, read_turns, write_models
 from components.sources import write_scenes
+from components.sources.geometry import POSITIONS
+from components.sources.synthetic import COLORS, SIZES
 
 SYNTHETIC = SourceParams(
     kind="synthetic", annotations=None, scenes=40, benchmark_share=0.3, max_regions=4, image_size=112
@@ -127,6 +130,15 @@ def seen(data: Data, turn: Turn, k: int) -> tuple[str, str, dict[str, str]]:
     return region.label, region.expression, {fact.key: fact.value for fact in region.facts}
 
 
+def meant(data: Data, turn: Turn, expression: str) -> list[int]:
+    """The regions [k] of the named class whose text states what the expression says."""
+    return [
+        k
+        for k, text in texts(data, turn).items()
+        if expression.startswith(f"the {seen(data, turn, k)[0]} ") and stated_by(text, expression)
+    ]
+
+
 def stated_by(text: str, expression: str) -> bool:
     """Whether a text states the fact of an expression such as `the circle that belongs to Ada Moss`."""
     words = re.sub(r"^the .+? (?:that|who) ", "", expression)
@@ -161,7 +173,7 @@ def test_contextual_questions_name_their_object_by_another_fact(data: Data) -> N
         (claim,) = turn.claims
         assert turn.citations == (claim.k,)
         assert claim.value not in turn.question
-        assert [k for k, text in texts(data, turn).items() if stated_by(text, expression)] == [claim.k]
+        assert meant(data, turn, expression) == [claim.k]
         assert claim.value in texts(data, turn)[claim.k]
 
 
@@ -174,7 +186,7 @@ def test_c2v_answers_are_true_to_the_picture(data: Data) -> None:
         assert facts[key] == claim.value
         assert expression.startswith(f"the {label} ")
         assert turn.citations == (claim.k,)
-        assert [k for k, text in texts(data, turn).items() if stated_by(text, expression)] == [claim.k]
+        assert meant(data, turn, expression) == [claim.k]
         assert claim.value not in turn.other_values
 
 
@@ -208,7 +220,7 @@ def test_unanswerable_v2c_asks_for_what_the_text_does_not_say(data: Data) -> Non
 
 def test_unanswerable_c2v_asks_for_an_object_of_another_image(data: Data) -> None:
     hard = 0
-    everyone = defaultdict(str)
+    everyone: defaultdict[Split, str] = defaultdict(str)
     for context in data.contexts.values():
         everyone[context.split] += " ".join(line.text for line in context.regions)
     for turn in data.of(Task.UNANSWERABLE_C2V):
@@ -318,3 +330,11 @@ def test_a_lonely_scene_of_a_split_gets_no_strangers(synthetic: Data, tmp_path: 
     assert not [turn for turn in made.turns if turn.task is Task.UNANSWERABLE_C2V]
     summary = json.loads((made.folder / "summary.json").read_text())
     assert summary["wanting"]["unanswerable_c2v"] == 4
+
+
+def test_the_closed_values_are_those_that_sources_give() -> None:
+    assert {key: set(values) for key, values in CLOSED_VALUES.items()} == {
+        "color": set(COLORS),
+        "size": set(SIZES),
+        "position": set(POSITIONS),
+    }

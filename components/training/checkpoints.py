@@ -1,0 +1,79 @@
+"""Checkpoints that are whole or are not there.
+
+A checkpoint counts only when COMPLETE, written last, lists the digest of every file in it. They live
+outside the DVC outs, in a folder named by the digest of the stage's inputs: other params, data or code
+never resume from it.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+COMPLETE = "COMPLETE"
+
+
+def inputs_digest(settings: str, files: Iterable[Path]) -> str:
+    """SHA-256 over the stage's settings and the names and bytes of its input files."""
+    digest = hashlib.sha256(settings.encode())
+    for path in sorted(files):
+        digest.update(f"\0{path.name}\0{file_digest(path)}".encode())
+    return digest.hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def mark_complete(checkpoint: Path) -> None:
+    """Flush every file to the disk, then write COMPLETE with their digests."""
+    digests = {}
+    for path in _files(checkpoint):
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+        digests[str(path.relative_to(checkpoint))] = file_digest(path)
+    unfinished = checkpoint / f".{COMPLETE}"
+    with unfinished.open("w", encoding="utf-8") as file:
+        json.dump(digests, file, indent=1, sort_keys=True)
+        file.flush()
+        os.fsync(file.fileno())
+    unfinished.rename(checkpoint / COMPLETE)
+    folder = os.open(checkpoint, os.O_RDONLY)
+    os.fsync(folder)
+    os.close(folder)
+
+
+def newest_complete(folder: Path) -> Path | None:
+    """The checkpoint with the most steps whose digests match; damaged and newer ones are removed."""
+    found = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]), reverse=True)
+    for checkpoint in found:
+        reason = _damage(checkpoint)
+        if reason is None:
+            return checkpoint
+        print(f"checkpoint {checkpoint.name} is not used: {reason}", file=sys.stderr, flush=True)
+        shutil.rmtree(checkpoint)
+    return None
+
+
+def _damage(checkpoint: Path) -> str | None:
+    """Why a checkpoint cannot be trusted, or None."""
+    try:
+        digests = json.loads((checkpoint / COMPLETE).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return "it was not written to the end"
+    except json.JSONDecodeError:
+        return "its list of digests is damaged"
+    for name, digest in digests.items():
+        path = checkpoint / name
+        if not path.is_file() or file_digest(path) != digest:
+            return f"{name} is missing or damaged"
+    return None
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file() and path.name != COMPLETE)

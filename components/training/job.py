@@ -1,0 +1,24 @@
+"""What the launcher hands to every rank, as one JSON file."""
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from components.params import ModelParams, TrainingParams
+
+
+class Job(BaseModel):
+    """A training job; all paths are absolute."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    scenes: Path
+    turns: Path
+    model: ModelParams
+    training: TrainingParams
+    seed: int
+    deepspeed: Path  # a DeepSpeed config file
+    checkpoints: Path  # of this digest
+    curve: Path  # JSON lines
+    folder: Path  # for the export
+    failure: Path  # a rank that fails writes its error here

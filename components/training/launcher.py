@@ -1,0 +1,109 @@
+"""The local launcher: torchrun with one process per rank, which ends with the stage whatever happens."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+
+from components.errors import LostRankError, ParamsError, error_class
+from components.params import ModelParams, TrainingParams
+from components.process import OWNER, end_tree, kill_when_parent_dies
+from components.training.checkpoints import inputs_digest
+from components.training.job import Job
+
+_CODE = Path(__file__).resolve().parent.parent  # components/
+
+
+def train_model(
+    *,
+    scenes: Path,
+    turns: Path,
+    model: ModelParams,
+    training: TrainingParams,
+    seed: int,
+    deepspeed_configs: Path,
+    checkpoints: Path,
+    curves: Path,
+    folder: Path,
+) -> None:
+    """Train on `training.world_size` ranks and export a Hugging Face folder into `folder`.
+
+    Resumes from the newest complete checkpoint of the same inputs. The last checkpoints stay after
+    success (own choice): a killed export or a repeated stage starts from them.
+
+    Raises:
+        ParamsError: when the named DeepSpeed config does not exist.
+        DataError: when a sample is broken; the message names it.
+        LostRankError: when a rank died without an error of its own, by a signal for example.
+        TrainingError: when a rank failed.
+    """
+    deepspeed = deepspeed_configs / f"{training.deepspeed}.json"
+    if not deepspeed.is_file():
+        known = ", ".join(sorted(path.stem for path in deepspeed_configs.glob("*.json")))
+        raise ParamsError(
+            f"training.deepspeed {training.deepspeed!r} names no file of {deepspeed_configs}",
+            hint=f"use one of: {known}",
+        )
+    settings = json.dumps([model.model_dump(), training.model_dump(), seed], sort_keys=True)
+    code = [path for part in ("rcmu", "training") for path in (_CODE / part).glob("*.py")]
+    data = [scenes / "scenes.parquet", turns / "contexts.parquet", turns / "turns.parquet"]
+    own = checkpoints / inputs_digest(settings, [*data, deepspeed, *code])[:16]
+    own.mkdir(parents=True, exist_ok=True)
+    curves.mkdir(parents=True, exist_ok=True)
+    job = Job(
+        scenes=scenes.resolve(),
+        turns=turns.resolve(),
+        model=model,
+        training=training,
+        seed=seed,
+        deepspeed=deepspeed.resolve(),
+        checkpoints=own.resolve(),
+        curve=curves.resolve() / "curve.jsonl",
+        folder=folder.resolve(),
+        failure=own.resolve() / "failure.json",
+    )
+    job.failure.unlink(missing_ok=True)
+    (own / "job.json").write_text(job.model_dump_json(indent=1), encoding="utf-8")
+    _launch(own / "job.json", ranks=training.world_size)
+    if job.failure.exists():
+        failure = json.loads(job.failure.read_text(encoding="utf-8"))
+        raise error_class(failure["exit_code"])(failure["message"], hint=failure["hint"])
+    if not (folder / "model.safetensors").exists() and not list(folder.glob("model-*.safetensors")):
+        raise LostRankError(
+            "a rank ended without an error of its own: it was killed, or ran out of memory",
+            hint="run the same command again: training resumes from the last complete checkpoint",
+        )
+
+
+def _launch(job: Path, *, ranks: int) -> None:
+    """Run torchrun in a session of its own until it ends, and leave no process behind."""
+    command = [
+        *(sys.executable, "-m", "torch.distributed.run"),
+        *("--nnodes", "1", "--nproc-per-node", str(ranks)),
+        *("--master-addr", "127.0.0.1", "--master-port", str(_free_port())),
+        *("--module", "components.training.rank", str(job)),
+    ]
+    # One thread per rank: faster than the default on busy cores, and it fixes the order of sums.
+    threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+    path = os.pathsep.join(filter(None, [str(_CODE.parent), os.environ.get("PYTHONPATH")]))
+    process = subprocess.Popen(
+        command,
+        env={**os.environ, **threads, "PYTHONPATH": path, OWNER: str(os.getpid())},
+        start_new_session=True,
+        preexec_fn=kill_when_parent_dies,
+    )
+    tree = psutil.Process(process.pid)
+    try:
+        process.wait()
+    finally:
+        end_tree(tree, seconds=10.0)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

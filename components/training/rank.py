@@ -1,0 +1,49 @@
+"""One rank of a training job: `python -m components.training.rank JOB.json`, started by torchrun."""
+
+import json
+import os
+import sys
+import traceback
+from pathlib import Path
+
+from components.errors import RcvitError, TrainingError
+from components.process import die_with_owner
+from components.training.job import Job
+
+
+def main() -> None:
+    """Train, and leave the reason of a failure where the launcher reads it."""
+    job = Job.model_validate_json(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    die_with_owner(os.environ)
+    import torch
+
+    if not torch.cuda.is_available():
+        os.environ["DS_ACCELERATOR"] = "cpu"
+    try:
+        from components.training.trainer import run_rank
+
+        run_rank(job)
+    except RcvitError as error:
+        _record(job, error)
+        sys.exit(error.exit_code)
+    except Exception as error:  # noqa: BLE001  the outer boundary of the process: recorded, never hidden
+        traceback.print_exc()
+        wrapped = TrainingError(
+            f"{type(error).__name__}: {error}", hint="read the traceback above; the same run will fail again"
+        )
+        _record(job, wrapped)
+        sys.exit(wrapped.exit_code)
+
+
+def _record(job: Job, error: RcvitError) -> None:
+    """The first rank that fails is the one to report; the others fail because it is gone."""
+    failure = {"exit_code": error.exit_code, "message": error.message, "hint": error.hint}
+    try:
+        with job.failure.open("x", encoding="utf-8") as file:
+            json.dump(failure, file)
+    except FileExistsError:
+        print(f"another rank failed first; here: {error.message}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()
