@@ -18,6 +18,7 @@ from components.params import load_params
 from components.process import die_with_owner
 
 FAILURES = Path(".rcvit/failures")  # <stage>.json: exit_code, message, hint
+STARTED = Path(".rcvit/started")  # <stage>: DVC did run the stage, it was not skipped
 DATA_DOCS = Path(".rcvit/data_docs")  # Great Expectations' pages; they hold clocks
 CHECKPOINTS = Path(".rcvit/checkpoints")
 CURVES = Path(".rcvit/curves")  # the trainer's measurements; they hold clocks
@@ -125,23 +126,23 @@ def run_stage(name: str, workspace: Path) -> int:
     """Run one stage and return its exit code; an error is printed and recorded."""
     record = workspace / FAILURES / f"{name}.json"
     record.unlink(missing_ok=True)
+    (workspace / STARTED).mkdir(parents=True, exist_ok=True)
+    (workspace / STARTED / name).touch()
     try:
         STAGES[name](workspace)
     except RcvitError as error:
         print(f"\nstage {name}: {error}", file=sys.stderr, flush=True)
-        failure = {"exit_code": error.exit_code, "message": error.message, "hint": error.hint}
+        code, message, hint = error.exit_code, error.message, error.hint
     except Exception as error:  # noqa: BLE001  the stage's outer boundary: a bug is recorded, not hidden
         traceback.print_exc()
-        failure = {
-            "exit_code": BUG_EXIT_CODE,
-            "message": f"{type(error).__name__}: {error}",
-            "hint": "this is a bug in rcvit: report it with the traceback above",
-        }
+        code, message = BUG_EXIT_CODE, f"{type(error).__name__}: {error}"
+        hint = "this is a bug in rcvit: report it with the traceback above"
     else:
         return 0
     record.parent.mkdir(parents=True, exist_ok=True)
-    record.write_text(json.dumps(failure, indent=1, sort_keys=True), encoding="utf-8")
-    return int(failure["exit_code"])
+    failure = {"exit_code": code, "hint": hint, "message": message}
+    record.write_text(json.dumps(failure, indent=1), encoding="utf-8")
+    return code
 
 
 def main() -> None:

@@ -20,11 +20,8 @@ def answer_batch(
     max_new_tokens: int,
 ) -> list[str]:
     """The model's answers, one per (prompt, image), decoded greedily up to the end of the turn."""
-    import torch
+    from components.training import generate_greedily
 
     batch = processor.batch_for_generation(requests)
-    inputs = {name: tensor.to(model.device) for name, tensor in batch.items()}
-    with torch.inference_mode():
-        # transformers types `generate` for a protocol that its own classes do not declare.
-        ids = model.generate(**inputs, max_new_tokens=max_new_tokens, do_sample=False)  # type: ignore[misc]
-    return [processor.decode(row) for row in ids[:, inputs["input_ids"].shape[1] :]]
+    ids = generate_greedily(model, batch, max_new_tokens=max_new_tokens)
+    return [processor.decode(row) for row in ids]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from components.errors import TrainingError
 from components.training.data import Collator, TrainingSet
-from components.training.model import load_for_inference
+from components.training.model import generate_greedily, load_for_inference
 from components.training.processor import IGNORED, Processor
 
 if TYPE_CHECKING:
@@ -56,8 +56,8 @@ def _check(model: "Qwen2VLForConditionalGeneration", folder: Path, data: Trainin
     with torch.inference_mode():
         trained = model(**batch).logits.float()
         difference = (trained - loaded(**batch).logits.float()).abs().max().item()
-        generated = loaded.generate(**batch, max_new_tokens=4, do_sample=False)  # type: ignore[misc]
-    if not difference <= TOLERANCE or generated.shape[1] <= batch["input_ids"].shape[1]:
+    generated = generate_greedily(loaded, batch, max_new_tokens=4)
+    if not difference <= TOLERANCE or not generated.numel():
         raise TrainingError(
             f"the saved model answers otherwise than the trained one (logits differ by {difference})",
             hint="this is a bug in rcvit: report it",

@@ -2,15 +2,16 @@
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from components.params import TINY_BASE, ModelParams, ScratchParams
 from components.training.processor import IMAGE_PAD, Processor
 
 if TYPE_CHECKING:
+    import torch
     from transformers import Qwen2VLForConditionalGeneration
 
-# Measured on two CPU cores with the tiny profile, forward and backward of 16 samples: 0.75 s against 0.97 s eager.
+# Measured on a CPU core at tiny size, forward and backward of 16 samples: 0.75 s, eager 0.97 s.
 ATTENTION = "sdpa"
 
 
@@ -99,3 +100,16 @@ def load_for_inference(folder: Path) -> "tuple[Qwen2VLForConditionalGeneration, 
     )
     device = "cuda" if torch.cuda.is_available() else "cpu"
     return model.eval().to(device), Processor.from_folder(folder)
+
+
+def generate_greedily(
+    model: "Qwen2VLForConditionalGeneration", batch: "dict[str, torch.Tensor]", *, max_new_tokens: int
+) -> "torch.Tensor":
+    """The ids that the model adds to each row of a batch, shape (batch, at most max_new_tokens)."""
+    import torch
+
+    inputs = {name: tensor.to(model.device) for name, tensor in batch.items()}
+    generate: Any = model.generate  # typed for a protocol that transformers' own classes do not declare
+    with torch.inference_mode():
+        ids: torch.Tensor = generate(**inputs, max_new_tokens=max_new_tokens, do_sample=False)
+    return ids[:, inputs["input_ids"].shape[1] :]

@@ -30,12 +30,13 @@ from components.training.processor import Processor
 from components.training.tokenizer import train_tokenizer
 
 LOG_EVERY = 10  # steps
+CURVES = ("loss", "learning_rate", "grad_norm")
 
 
 def run_rank(job: Job) -> None:
     """Train and, on rank 0, export."""
     _without_compiled_ops()
-    disable_progress_bar()
+    disable_progress_bar()  # type: ignore[no-untyped-call]
     arguments = _arguments(job)  # starts the process group, which everything below needs
     set_seed(job.seed)
     model, processor = _start(job)
@@ -77,7 +78,8 @@ def _train(
     )
     trainer.remove_callback(PrinterCallback)  # Progress prints instead
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    return trainer.accelerator.unwrap_model(trainer.model)
+    trained: Qwen2VLForConditionalGeneration = trainer.accelerator.unwrap_model(trainer.model)
+    return trained
 
 
 def _start(job: Job) -> tuple[Qwen2VLForConditionalGeneration, Processor]:
@@ -179,7 +181,7 @@ class Progress(TrainerCallback):
             file=sys.stderr,
             flush=True,
         )
-        values = {name: float(logs[name]) for name in ("loss", "learning_rate", "grad_norm") if name in logs}
-        record = {"step": step, **values, "seconds_per_step": round(seconds, 4)}
+        record = {name: float(logs[name]) for name in CURVES if name in logs}
+        record |= {"step": step, "seconds_per_step": round(seconds, 4)}
         with self.curve.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")

@@ -1,0 +1,1 @@
+"""Serving: the pyfunc model that MLflow registers and `rcvit ask` calls."""

@@ -1,0 +1,215 @@
+"""The command line: `rcvit`. Heavy imports are made by the command that needs them."""
+
+import json
+import os
+import shutil
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from components.errors import DataError, RcvitError, SettingsError
+from components.settings import Settings, load_settings, main_checkout
+
+app = typer.Typer(
+    help="Retrain, judge and promote RC-Qwen2-VL models.", no_args_is_help=True, add_completion=False
+)
+params_app = typer.Typer(help="The params of this checkout.", no_args_is_help=True)
+data_app = typer.Typer(help="Outside data.", no_args_is_help=True)
+app.add_typer(params_app, name="params")
+app.add_typer(data_app, name="data")
+
+
+@app.command()
+def run(
+    profile: Annotated[
+        str | None, typer.Option(help="A name of infra/profiles or a path; else params.yaml.")
+    ] = None,
+) -> None:
+    """Data, validation, training, benchmark, registration and the staging gate."""
+    from components.workspace import describe_run
+    from flows.screens import show_outcome
+
+    checkout = _checkout()
+    settings = load_settings(checkout)
+    this = describe_run(checkout, profile, settings)
+    state = "dirty checkout, in place" if this.dirty else f"commit {this.commit[:10]}"
+    typer.echo(f"run {this.name} ({state}) in {this.folder}", err=True)
+    from components.registry import Registry
+
+    version = None
+    if (settings.home / "mlflow.db").exists() or settings.artifact_root is None:
+        version = Registry(settings).find(this.digest)
+    from flows import dvc
+
+    if version is not None and (this.folder / "dvc.lock").exists() and dvc.unchanged(this):
+        from components.stages import STAGES
+
+        for stage in STAGES:
+            typer.echo(f"stage {stage} skipped: nothing changed", err=True)
+        show_outcome(this, version)
+        return
+    with ExitStack() as stack:
+        if settings.prefect_api_url:
+            os.environ["PREFECT_API_URL"] = settings.prefect_api_url
+        else:
+            from flows.server import prefect_server
+
+            typer.echo("starting a Prefect server for this run", err=True)
+            stack.enter_context(prefect_server(settings.home))
+        from flows.retrain import retrain
+
+        number = retrain(profile)
+    show_outcome(this, Registry(settings).get(number))
+
+
+@params_app.command("use")
+def params_use(profile: Annotated[str, typer.Argument(help="A name of infra/profiles or a path.")]) -> None:
+    """Write a profile to params.yaml, for a plain `dvc repro`."""
+    from components.params import load_params
+    from components.workspace import profile_file
+
+    checkout = _checkout()
+    source = profile_file(checkout, profile)
+    load_params(source)
+    shutil.copyfile(source, checkout / "params.yaml")
+    typer.echo(
+        f"params.yaml is now {source.relative_to(checkout) if source.is_relative_to(checkout) else source}"
+    )
+    typer.echo("next: dvc repro, or commit it and `rcvit run`")
+
+
+@data_app.command("import")
+def data_import(
+    path: Annotated[Path, typer.Argument(help="A folder with annotations.json and its images.")],
+    name: Annotated[str | None, typer.Option(help="Its name under data/; else the folder's.")] = None,
+) -> None:
+    """Check photos in COCO layout and bring them into the checkout, under DVC."""
+    from components.sources import import_folder
+
+    annotations = import_folder(path, name=name, workspace=_checkout())
+    imported = annotations.parts[1]
+    typer.echo(f"data/{imported} is in, under DVC. Next:")
+    typer.echo(f"  git add data && git commit -m 'Import {imported}'")
+    typer.echo(f"  source.kind: coco, source.annotations: {annotations}   (as in infra/profiles/photos.yaml)")
+    typer.echo("  rcvit run --profile photos")
+
+
+@app.command()
+def ask(
+    photo: Path,
+    question: str,
+    regions: Annotated[
+        Path, typer.Option(help='JSON: [{"label", "bbox": [x, y, width, height] in pixels, "text"}, ...]')
+    ],
+    alias: Annotated[str | None, typer.Option(help="Else staging, or candidate where none is there.")] = None,
+) -> None:
+    """The model of an alias answers a question about a photo."""
+    from components.registry import MODEL_NAME, Registry
+    from components.serving.request import read_request
+
+    settings = _settings()
+    try:
+        image, listed = photo.read_bytes(), json.loads(regions.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"cannot read the request: {error}", hint="`rcvit ask --help` shows the form"
+        ) from error
+    if not isinstance(listed, list):
+        raise DataError(f"{regions} holds no list of regions", hint="`rcvit ask --help` shows the form")
+    read_request(image, listed, question, where=str(regions))  # a broken request needs no model
+    number, found = Registry(settings).number_of(alias)
+    import mlflow
+    import pandas as pd
+
+    model = mlflow.pyfunc.load_model(f"models:/{MODEL_NAME}/{number}")
+    row = {"image": image, "regions": listed, "question": question}
+    answer = model.predict(pd.DataFrame([row])).iloc[0]
+    typer.echo(f"{MODEL_NAME} version {number} ({found}):", err=True)
+    typer.echo(answer["answer"])
+    typer.echo(f"cites: {', '.join(f'[{k}]' for k in answer['citations']) or 'nothing'}", err=True)
+
+
+@app.command()
+def status() -> None:
+    """All versions with their aliases, scores and verdicts."""
+    from components.registry import Registry
+    from flows.screens import show_versions
+
+    show_versions(Registry(_settings()).versions())
+
+
+@app.command()
+def promote(
+    version: str,
+    dry_run: Annotated[bool, typer.Option(help="Judge, and leave the alias where it is.")] = False,
+) -> None:
+    """Put a version before the staging gate; exit code 1 when it is refused."""
+    from components.registry import STAGING, Registry
+
+    registry = Registry(_settings())
+    found = registry.get(version)
+    verdict = found.verdict if dry_run else registry.promote(found)
+    for line in verdict.lines:
+        typer.echo(line)
+    if not verdict.passed:
+        typer.echo(f"refused: version {version} does not get the alias {STAGING}")
+        raise typer.Exit(1)
+    typer.echo(f"passed: {STAGING} {'would move' if dry_run else 'points'} to version {version}")
+
+
+@app.command()
+def doctor() -> None:
+    """Versions, disk, tools and settings, and how to fix what is wrong."""
+    from components.doctor import run_doctor
+
+    raise typer.Exit(run_doctor(_checkout()))
+
+
+@app.command()
+def ui() -> None:
+    """MLflow's and Prefect's pages on loopback, until Ctrl-C."""
+    from flows.server import mlflow_server, prefect_server
+
+    settings = _settings()
+    with ExitStack() as stack:
+        artifacts = settings.artifact_root
+        mlflow_url = stack.enter_context(mlflow_server(settings.tracking_uri, artifacts, settings.home))
+        api = settings.prefect_api_url or stack.enter_context(prefect_server(settings.home))
+        typer.echo(f"MLflow   {mlflow_url}")
+        typer.echo(f"Prefect  {api.removesuffix('/api')}")
+        typer.echo("Ctrl-C ends both")
+        try:
+            import threading
+
+            threading.Event().wait()
+        except KeyboardInterrupt:
+            typer.echo("ended")
+
+
+def _checkout() -> Path:
+    """The root of the checkout that the command is called in."""
+    current = Path.cwd()
+    for folder in (current, *current.parents):
+        if (folder / "dvc.yaml").exists() and (folder / ".git").exists():
+            return folder
+    raise SettingsError(f"{current} is not inside a checkout of rcvit", hint="cd into your clone")
+
+
+def _settings() -> Settings:
+    return load_settings(main_checkout(Path.cwd()))
+
+
+def main() -> None:
+    """Entry point: an expected error is its message and cure, never a traceback."""
+    try:
+        app()
+    except RcvitError as error:
+        typer.echo(f"\nrcvit: {error}", err=True)
+        sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()

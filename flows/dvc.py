@@ -1,0 +1,79 @@
+"""DVC as the flow calls it: one command at a time in the run's workspace."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+
+from components.errors import StageError, error_class
+from components.process import OWNER, end_tree, kill_when_parent_dies
+from components.stages import FAILURES, STARTED
+from components.workspace import Run
+
+
+def repro(run: Run, stage: str) -> str:
+    """Run one stage; "ran", or "skipped" when its inputs had not changed.
+
+    Raises:
+        RcvitError: of the class that the stage's own record names.
+    """
+    record, started = run.folder / FAILURES / f"{stage}.json", run.folder / STARTED / stage
+    record.unlink(missing_ok=True)
+    started.unlink(missing_ok=True)
+    code = call(run, "repro", "--single-item", stage)
+    if code == 0:
+        return "ran" if started.exists() else "skipped"
+    if record.exists():
+        failure = json.loads(record.read_text(encoding="utf-8"))
+        raise error_class(failure["exit_code"])(failure["message"], hint=failure["hint"])
+    raise StageError(
+        f"stage {stage} ended with code {code} and left no reason",
+        hint=f"its output is above; try `dvc repro --single-item {stage}` in {run.folder}",
+    )
+
+
+def call(run: Run, *arguments: str) -> int:
+    """`dvc ARGUMENTS` in the workspace, output to standard error; the exit code.
+
+    It runs in a session of its own and ends with this process; a stage that DVC leaves behind when it is
+    killed ends by itself, because the environment names its owner.
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dvc", *arguments],
+        cwd=run.folder,
+        env=environment(run.folder),
+        stdin=subprocess.DEVNULL,
+        stdout=sys.stderr,
+        start_new_session=True,
+        preexec_fn=kill_when_parent_dies,
+    )
+    tree = psutil.Process(process.pid)
+    try:
+        return process.wait()
+    finally:
+        end_tree(tree, seconds=15.0)
+
+
+def unchanged(run: Run) -> bool:
+    """Whether every stage has run and neither inputs nor outs have changed since."""
+    result = subprocess.run(
+        [sys.executable, "-m", "dvc", "status", "--json"],
+        cwd=run.folder,
+        env=environment(run.folder),
+        capture_output=True,
+        text=True,
+    )
+    return result.returncode == 0 and json.loads(result.stdout or "null") == {}
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """The stages run with this Python and with the workspace's own code."""
+    return {
+        **os.environ,
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
+        "PYTHONPATH": str(folder),
+        OWNER: str(os.getpid()),
+    }
