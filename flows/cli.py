@@ -14,7 +14,10 @@ from components.errors import DataError, RcvitError, SettingsError
 from components.settings import Settings, load_settings, main_checkout
 
 app = typer.Typer(
-    help="Retrain, judge and promote RC-Qwen2-VL models.", no_args_is_help=True, add_completion=False
+    help="Retrain, judge and promote RC-Qwen2-VL models.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,  # the locals it shows may hold a secret
 )
 params_app = typer.Typer(help="The params of this checkout.", no_args_is_help=True)
 data_app = typer.Typer(help="Outside data.", no_args_is_help=True)
@@ -59,8 +62,11 @@ def run(
 
             typer.echo("starting a Prefect server for this run", err=True)
             stack.enter_context(prefect_server(settings.home))
+        from prefect.logging.handlers import APILogHandler
+
         from flows.retrain import retrain
 
+        stack.callback(APILogHandler().flush)  # before the server ends
         number = retrain(profile)
     show_outcome(this, Registry(settings).get(number))
 

@@ -36,20 +36,25 @@ def repro(run: Run, stage: str) -> str:
 
 
 def call(run: Run, *arguments: str) -> int:
-    """`dvc ARGUMENTS` in the workspace, output to standard error; the exit code.
+    """`dvc ARGUMENTS` in the workspace; the exit code.
+
+    Errors and the stages' own progress go to standard error, DVC's remarks to .rcvit/dvc.log.
 
     It runs in a session of its own and ends with this process; a stage that DVC leaves behind when it is
     killed ends by itself, because the environment names its owner.
     """
-    process = subprocess.Popen(
-        [sys.executable, "-m", "dvc", *arguments],
-        cwd=run.folder,
-        env=environment(run.folder),
-        stdin=subprocess.DEVNULL,
-        stdout=sys.stderr,
-        start_new_session=True,
-        preexec_fn=kill_when_parent_dies,
-    )
+    log = run.folder / ".rcvit/dvc.log"
+    log.parent.mkdir(exist_ok=True)
+    with log.open("ab") as remarks:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "dvc", *arguments],
+            cwd=run.folder,
+            env=environment(run.folder),
+            stdin=subprocess.DEVNULL,
+            stdout=remarks,
+            start_new_session=True,
+            preexec_fn=kill_when_parent_dies,
+        )
     tree = psutil.Process(process.pid)
     try:
         return process.wait()

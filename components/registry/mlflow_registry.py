@@ -128,19 +128,22 @@ class Registry:
         )
 
     def _read(self, number: str) -> Version:
-        import mlflow
+        import mlflow.artifacts
 
         version: ModelVersion = self._client.get_model_version(MODEL_NAME, number)
         with tempfile.TemporaryDirectory() as folder:
-            for name in ("evaluation/metrics.json", "params.yaml"):
-                mlflow.artifacts.download_artifacts(
+
+            def stored(name: str) -> str:
+                path = mlflow.artifacts.download_artifacts(
                     run_id=version.run_id,
                     artifact_path=name,
                     dst_path=folder,
                     tracking_uri=self._settings.tracking_uri,
                 )
-            summary = json.loads((Path(folder) / "evaluation/metrics.json").read_text(encoding="utf-8"))
-            params = yaml.safe_load((Path(folder) / "params.yaml").read_text(encoding="utf-8"))
+                return Path(path).read_text(encoding="utf-8")
+
+            summary = json.loads(stored("evaluation/metrics.json"))
+            params = yaml.safe_load(stored("params.yaml"))
         return Version(
             number=str(version.version),
             aliases=tuple(sorted(version.aliases)),

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-import mlflow.pyfunc
 import pandas as pd
 from mlflow.models import set_model
+from mlflow.pyfunc.model import PythonModel
 
 from components.evaluation.engine import answer_batch
 from components.rcmu import cited
@@ -14,7 +14,7 @@ from components.training.model import load_for_inference
 MAX_NEW_TOKENS = 128  # as in the published snippet (RCMU.md)
 
 
-class RCQwen2VL(mlflow.pyfunc.PythonModel):
+class RCQwen2VL(PythonModel):
     """Answers questions about boxed regions of images, with citations; signature.py has the columns."""
 
     def load_context(self, context: Any) -> None:

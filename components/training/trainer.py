@@ -36,7 +36,7 @@ CURVES = ("loss", "learning_rate", "grad_norm")
 def run_rank(job: Job) -> None:
     """Train and, on rank 0, export."""
     _without_compiled_ops()
-    disable_progress_bar()  # type: ignore[no-untyped-call]
+    disable_progress_bar()
     arguments = _arguments(job)  # starts the process group, which everything below needs
     set_seed(job.seed)
     model, processor = _start(job)
@@ -73,7 +73,7 @@ def _train(
         args=arguments,
         train_dataset=data,
         data_collator=Collator(processor),
-        processing_class=processor,  # type: ignore[arg-type]
+        processing_class=processor,
         callbacks=[CompleteCheckpoints(), Progress(job.curve, resumed=checkpoint)],
     )
     trainer.remove_callback(PrinterCallback)  # Progress prints instead
