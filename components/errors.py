@@ -52,12 +52,6 @@ class TrainingError(RcvitError):
     exit_code = 14
 
 
-class CheckpointError(RcvitError):
-    """A checkpoint does not fit the stage that wants to resume from it."""
-
-    exit_code = 15
-
-
 class LostRankError(RcvitError):
     """A rank died or was preempted; training resumes from the last complete checkpoint."""
 

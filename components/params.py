@@ -166,6 +166,32 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
+def flat_params(params: Params) -> dict[str, str]:
+    """Every value by its dotted name, such as training.steps."""
+    flat: dict[str, str] = {}
+
+    def walk(node: dict[str, Any], prefix: str) -> None:
+        for name, value in node.items():
+            if isinstance(value, dict):
+                walk(value, f"{prefix}{name}.")
+            else:
+                flat[f"{prefix}{name}"] = str(value)
+
+    walk(params.model_dump(), "")
+    return flat
+
+
+def differences(old: Params, new: Params) -> list[str]:
+    """One line per value that differs: `training.steps: 400 -> 800`."""
+    before, after = flat_params(old), flat_params(new)
+    names = [*before, *(name for name in after if name not in before)]
+    return [
+        f"{name}: {before.get(name, 'absent')} -> {after.get(name, 'absent')}"
+        for name in names
+        if before.get(name) != after.get(name)
+    ]
+
+
 def params_digest(params: Params) -> str:
     """SHA-256 of the values: comments and the order of keys do not matter."""
     return hashlib.sha256(params.model_dump_json().encode()).hexdigest()

@@ -1,7 +1,6 @@
 """Where things are: RCVIT_* in the environment. What changes a result is in params.yaml instead."""
 
 import os
-import subprocess
 from pathlib import Path
 from typing import Annotated
 
@@ -9,15 +8,23 @@ from pydantic import AfterValidator, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from components.errors import SettingsError
+from components.git import main_checkout
+
+# MLflow 3.17 refuses plain folders (file://) for tracking.
+_TRACKING_SCHEMES = ("http", "https", "sqlite", "postgresql", "mysql", "mssql")
 
 
-def _is_url(value: str) -> str:
-    if "://" not in value:
-        raise ValueError("not a URL: it has no ://")
+def _is_http(value: str) -> str:
+    if not value.startswith(("http://", "https://")):
+        raise ValueError("it must start with http:// or https://")
     return value.rstrip("/")
 
 
-Url = Annotated[str, AfterValidator(_is_url)]
+def _is_tracking_uri(value: str) -> str:
+    scheme, separator, _ = value.partition("://")
+    if not separator or scheme.split("+")[0] not in _TRACKING_SCHEMES:
+        raise ValueError(f"it must start with one of {', '.join(_TRACKING_SCHEMES)} and ://")
+    return value
 
 
 class Settings(BaseSettings):
@@ -26,8 +33,10 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="RCVIT_", env_ignore_empty=True, frozen=True, extra="ignore")
 
     home: Path  # runs, databases, logs; `.rcvit` of the main checkout
-    tracking_uri: Url  # MLflow: a server, or a database as SQLAlchemy names it; SQLite under home
-    prefect_api_url: Url | None = None  # none: each run starts its own server
+    # MLflow: a server, or a database as SQLAlchemy names it; SQLite under home
+    tracking_uri: Annotated[str, AfterValidator(_is_tracking_uri)]
+    # none: each run starts its own server
+    prefect_api_url: Annotated[str, AfterValidator(_is_http)] | None = None
     dvc_remote: str | None = None  # a remote's name in .dvc/config, or a URL; none: nothing is pushed
 
     @property
@@ -53,15 +62,3 @@ def load_settings(start: Path | None = None) -> Settings:
             f"{len(mistakes)} setting(s) are wrong:\n" + "\n".join(mistakes),
             hint="correct or unset them; `rcvit doctor` shows all settings",
         ) from None
-
-
-def main_checkout(start: Path) -> Path:
-    """The checkout that owns the git folder: the same for all its worktrees."""
-    command = ["git", "rev-parse", "--path-format=absolute", "--git-common-dir"]
-    found = subprocess.run(command, cwd=start, capture_output=True, text=True)
-    if found.returncode:
-        raise SettingsError(
-            f"{start} is not inside a git checkout that git may read: {found.stderr.strip()}",
-            hint="run this in a clone of the repository, owned by you",
-        )
-    return Path(found.stdout.strip()).parent

@@ -4,20 +4,23 @@ Nothing of two runs collides, the second call of a run finds the first one's fil
 the commit on branch runs/<digest> is the recipe of the version. A dirty checkout runs in place.
 """
 
-import configparser
 import fcntl
 import hashlib
+import os
 import shutil
-import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import dropwhile
 from pathlib import Path
 
+import psutil
 import yaml
 from pydantic import BaseModel, ConfigDict
 
 from components.errors import ParamsError, SettingsError
+from components.git import git
 from components.params import load_params, params_digest
+from components.process import OWNER, end_tree
 from components.settings import Settings
 
 READY = Path(".rcvit/workspace-ready")  # written last; without it the worktree is made again
@@ -27,6 +30,8 @@ _AS_RCVIT = (
     *("-c", "user.name=rcvit", "-c", "user.email=rcvit@localhost"),
     *("-c", "commit.gpgsign=false", "-c", "core.hooksPath=/dev/null"),
 )
+# What the user's git configuration could change in the text of a diff.
+_PLAIN_DIFF = ("--no-ext-diff", "--no-color", "--no-textconv", "--src-prefix=a/", "--dst-prefix=b/")
 
 
 class Run(BaseModel):
@@ -44,8 +49,13 @@ class Run(BaseModel):
 
     @property
     def name(self) -> str:
-        """The digest's first 16 digits: folder, branch and lock."""
+        """The digest's first 16 digits: folder and branch are named by it."""
         return self.digest[:16]
+
+    @property
+    def branch(self) -> str:
+        """Where the recipe is committed."""
+        return f"runs/{self.name}"
 
 
 def describe_run(checkout: Path, profile: str | None, settings: Settings) -> Run:
@@ -61,7 +71,7 @@ def describe_run(checkout: Path, profile: str | None, settings: Settings) -> Run
     changed = changed_files(checkout)
     recipe = f"{commit}\0{digest_of_params}"
     if changed:
-        recipe += "\0" + git(checkout, "diff", "--binary", "HEAD", "--", *changed)
+        recipe += f"\0{_digest_of_changes(checkout, changed)}"
     digest = hashlib.sha256(recipe.encode()).hexdigest()
     return Run(
         checkout=checkout,
@@ -89,7 +99,7 @@ def profile_file(checkout: Path, profile: str | None) -> Path:
 
 def changed_files(checkout: Path) -> list[str]:
     """Tracked files that differ from HEAD, but for dvc.lock and lines that DVC adds to .gitignore."""
-    listed = git(checkout, "diff", "--name-only", "-z", "HEAD").split("\0")
+    listed = git(checkout, "diff", *_PLAIN_DIFF, "--name-only", "--no-renames", "-z", "HEAD").split("\0")
     return [
         name
         for name in listed
@@ -104,37 +114,67 @@ def _is_gitignore(name: str) -> bool:
 def _only_dvc_lines(checkout: Path, name: str) -> bool:
     """Whether each changed line is a new "/x" for an x beside it that DVC tracks."""
     folder = (checkout / name).parent
-    stages = yaml.safe_load((checkout / "dvc.yaml").read_text(encoding="utf-8"))["stages"].values()
-    outs = {(checkout / str(out)).resolve() for stage in stages for out in stage.get("outs", [])}
-    diff = git(checkout, "diff", "--unified=0", "HEAD", "--", name).splitlines()
-    for line in diff:
-        if line.startswith(("---", "+++", "@@", "diff ", "index ", "new file", "\\")):
-            continue
-        entry = line[2:]
-        is_new_entry = line.startswith("+/")
+    outs = {(checkout / out).resolve() for out in _outs(checkout)}
+
+    def by_dvc(edit: str) -> bool:
+        entry = edit[2:]
         tracked = (folder / f"{entry}.dvc").is_file() or (folder / entry).resolve() in outs
-        if not (is_new_entry and tracked):
-            return False
-    return True
+        return edit.startswith("+/") and tracked
+
+    diff = git(checkout, "diff", *_PLAIN_DIFF, "--unified=0", "HEAD", "--", name).split("\n")
+    hunks = dropwhile(lambda line: not line.startswith("@@"), diff)
+    edits = [line for line in hunks if line.startswith(("+", "-"))]
+    return bool(edits) and all(by_dvc(edit) for edit in edits)
+
+
+def _outs(checkout: Path) -> Iterator[str]:
+    pipeline = checkout / "dvc.yaml"
+    stages = yaml.safe_load(pipeline.read_text(encoding="utf-8"))["stages"] if pipeline.is_file() else {}
+    for stage in stages.values():
+        for out in stage.get("outs", []):
+            yield out if isinstance(out, str) else next(iter(out))
+
+
+def _digest_of_changes(checkout: Path, changed: Sequence[str]) -> str:
+    """SHA-256 of all changed and new files, but for what the params digest covers or DVC writes itself."""
+    new = git(checkout, "ls-files", "--others", "--exclude-standard", "-z").split("\0")
+    digest = hashlib.sha256()
+    for name in sorted({*changed, *new} - {"", "params.yaml", "dvc.lock"}):
+        if _is_gitignore(name):
+            continue
+        path = checkout / name
+        digest.update(name.encode(errors="surrogateescape") + b"\0")
+        if path.is_symlink():
+            digest.update(os.fsencode(path.readlink()))
+        elif path.is_file():
+            with path.open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+        digest.update(b"\0")
+    return digest.hexdigest()
 
 
 @contextmanager
 def opened(run: Run, settings: Settings) -> Iterator[None]:
     """Make or find the workspace of a run and hold its lock.
 
+    What a killed run left working there is ended first.
+
     Raises:
         SettingsError: when another process holds it.
     """
     locks = settings.home / "locks"
     locks.mkdir(parents=True, exist_ok=True)
-    with (locks / f"{run.name}.lock").open("w") as lock:
+    # Dirty runs share one folder, whatever their digests.
+    name = hashlib.sha256(os.fsencode(run.folder)).hexdigest()[:16]
+    with (locks / f"{name}.lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise SettingsError(
-                f"run {run.name} is already going on in another process",
-                hint="wait for it; `rcvit status` shows what has ended",
+                f"another `rcvit run` is working in {run.folder}",
+                hint="wait until it has ended; `rcvit status` shows the runs",
             ) from None
+        end_strays(run.folder)
         if not run.dirty:
             _make_worktree(run)
         if run.params_file.resolve() != (run.folder / "params.yaml").resolve():
@@ -143,51 +183,62 @@ def opened(run: Run, settings: Settings) -> Iterator[None]:
         yield
 
 
+def end_strays(folder: Path) -> None:
+    """End what a killed run left working in a folder. Only the holder of the folder's lock may call it."""
+    ours = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
+    for process in psutil.process_iter():
+        try:
+            stray = OWNER in process.environ() and Path(process.cwd()) == folder and process.pid not in ours
+        except psutil.Error:  # another user's, or ended meanwhile
+            continue
+        if stray:
+            end_tree(process, seconds=10.0)
+
+
+def is_ready(run: Run) -> bool:
+    """Whether the workspace stands and holds a lock file of DVC."""
+    return (run.dirty or (run.folder / READY).exists()) and (run.folder / "dvc.lock").exists()
+
+
 def _make_worktree(run: Run) -> None:
     if (run.folder / READY).exists():
+        # Left by a git that was killed; we hold the run's lock, so nobody else writes this index.
+        Path(git(run.folder, "rev-parse", "--git-path", "index.lock").strip()).unlink(missing_ok=True)
         return
     shutil.rmtree(run.folder, ignore_errors=True)
-    git(run.checkout, "worktree", "prune")
-    branch = f"runs/{run.name}"
-    known = git(run.checkout, "branch", "--list", branch).strip()
+    known = git(run.checkout, "branch", "--list", run.branch).strip()
     # A branch of this name holds the recipe of the same commit and params: go on from it.
-    what = [str(run.folder), branch] if known else ["-b", branch, str(run.folder), run.commit]
-    git(run.checkout, "worktree", "add", "--quiet", *what)
+    what = [str(run.folder), run.branch] if known else ["-b", run.branch, str(run.folder), run.commit]
+    # Forced twice: a killed `worktree add` leaves its entry behind, locked.
+    git(run.checkout, *_AS_RCVIT, "worktree", "add", "--quiet", "--force", "--force", *what)
     (run.folder / READY).parent.mkdir(exist_ok=True)
     (run.folder / READY).touch()
 
 
 def _write_dvc_config(run: Run, settings: Settings) -> None:
-    """Share the checkout's DVC cache with the worktree, and name the remote that the settings give."""
-    config = configparser.ConfigParser()
-    config.read(run.checkout / ".dvc/config.local")
-    if not run.dirty and not config.has_option("cache", "dir"):
-        config["cache"] = {"dir": str(run.checkout / ".dvc/cache")}
+    """Share the checkout's DVC cache and remotes with the worktree; name the remote of the settings."""
+    from dvc.config import Config  # type: ignore[import-untyped]  # DVC ships no type information
+
+    wanted: dict[str, dict[str, object]] = {}
+    if not run.dirty:
+        theirs = Config(str(run.checkout / ".dvc"))  # with all paths made absolute
+        wanted = theirs.load_one("local")
+        wanted["cache"]["dir"] = theirs["cache"].get("dir") or str(run.checkout / ".dvc/cache")
+        wanted["remote"] = {name: dict(remote) for name, remote in theirs["remote"].items()}
     if settings.dvc_remote and "://" in settings.dvc_remote:
-        config[f"'remote \"{REMOTE}\"'"] = {"url": settings.dvc_remote}
-    if config.sections():
-        with (run.folder / ".dvc/config.local").open("w", encoding="utf-8") as file:
-            config.write(file)
+        wanted.setdefault("remote", {})[REMOTE] = {"url": settings.dvc_remote}
+    if wanted:
+        with Config(str(run.folder / ".dvc"), validate=False).edit("local") as local:
+            for section, values in wanted.items():
+                local.setdefault(section, {}).update(values)
 
 
 def commit_recipe(run: Run) -> str:
     """Commit params and lock on the run's branch; the commit's id. A dirty run has none: an empty string."""
     if run.dirty:
         return ""
-    git(run.folder, "add", "params.yaml", "dvc.lock")
-    staged = subprocess.run(["git", "diff", "--cached", "--quiet"], cwd=run.folder)
-    if staged.returncode:
+    git(run.folder, "add", "--force", "params.yaml", "dvc.lock")
+    if git(run.folder, "diff", "--cached", "--name-only"):
         message = f"Recipe of run {run.name}"
         git(run.folder, *_AS_RCVIT, "commit", "--quiet", "--no-verify", "--message", message)
     return git(run.folder, "rev-parse", "HEAD").strip()
-
-
-def git(folder: Path, *arguments: str) -> str:
-    """Standard output of a git command. Raises SettingsError with git's own words."""
-    result = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True)
-    if result.returncode:
-        raise SettingsError(
-            f"git {' '.join(arguments[:3])} failed in {folder}: {result.stderr.strip()}",
-            hint="run that git command by hand; `rcvit doctor` checks the rest",
-        )
-    return result.stdout

@@ -10,8 +10,9 @@ from typing import Annotated
 
 import typer
 
-from components.errors import DataError, RcvitError, SettingsError
-from components.settings import Settings, load_settings, main_checkout
+from components.errors import DataError, ParamsError, RcvitError, SettingsError
+from components.git import find_checkout
+from components.settings import Settings, load_settings
 
 app = typer.Typer(
     help="Retrain, judge and promote RC-Qwen2-VL models.",
@@ -32,7 +33,9 @@ def run(
     ] = None,
 ) -> None:
     """Data, validation, training, benchmark, registration and the staging gate."""
-    from components.workspace import describe_run
+    from components.registry import Registry
+    from components.workspace import describe_run, is_ready
+    from flows import dvc
     from flows.screens import show_outcome
 
     checkout = _checkout()
@@ -40,14 +43,8 @@ def run(
     this = describe_run(checkout, profile, settings)
     state = "dirty checkout, in place" if this.dirty else f"commit {this.commit[:10]}"
     typer.echo(f"run {this.name} ({state}) in {this.folder}", err=True)
-    from components.registry import Registry
-
-    version = None
-    if (settings.home / "mlflow.db").exists() or settings.artifact_root is None:
-        version = Registry(settings).find(this.digest)
-    from flows import dvc
-
-    if version is not None and (this.folder / "dvc.lock").exists() and dvc.unchanged(this):
+    version = Registry(settings).find(this.digest) if is_ready(this) else None
+    if version is not None and version.is_gated and dvc.unchanged(this):
         from components.stages import STAGES
 
         for stage in STAGES:
@@ -62,6 +59,8 @@ def run(
 
             typer.echo("starting a Prefect server for this run", err=True)
             stack.enter_context(prefect_server(settings.home))
+        # Prefect's log is on its pages; in the terminal it would show an expected error as a traceback.
+        os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
         from prefect.logging.handlers import APILogHandler
 
         from flows.retrain import retrain
@@ -74,16 +73,21 @@ def run(
 @params_app.command("use")
 def params_use(profile: Annotated[str, typer.Argument(help="A name of infra/profiles or a path.")]) -> None:
     """Write a profile to params.yaml, for a plain `dvc repro`."""
-    from components.params import load_params
+    from components.params import differences, load_params
     from components.workspace import profile_file
 
     checkout = _checkout()
     source = profile_file(checkout, profile)
-    load_params(source)
-    shutil.copyfile(source, checkout / "params.yaml")
-    typer.echo(
-        f"params.yaml is now {source.relative_to(checkout) if source.is_relative_to(checkout) else source}"
-    )
+    chosen = load_params(source)
+    try:
+        changes = differences(load_params(checkout / "params.yaml"), chosen)
+    except ParamsError:  # what is overwritten need not be whole
+        changes = ["params.yaml was broken and is written anew"]
+    if source != checkout / "params.yaml":
+        shutil.copyfile(source, checkout / "params.yaml")
+    for line in changes or ["no value changes"]:
+        typer.echo(f"  {line}")
+    typer.echo(f"params.yaml is now {source}")
     typer.echo("next: dvc repro, or commit it and `rcvit run`")
 
 
@@ -181,8 +185,9 @@ def ui() -> None:
 
     settings = _settings()
     with ExitStack() as stack:
-        artifacts = settings.artifact_root
-        mlflow_url = stack.enter_context(mlflow_server(settings.tracking_uri, artifacts, settings.home))
+        mlflow_url, artifacts = settings.tracking_uri, settings.artifact_root
+        if artifacts is not None:  # the tracking URI is a database, not a server with pages of its own
+            mlflow_url = stack.enter_context(mlflow_server(mlflow_url, artifacts, settings.home))
         api = settings.prefect_api_url or stack.enter_context(prefect_server(settings.home))
         typer.echo(f"MLflow   {mlflow_url}")
         typer.echo(f"Prefect  {api.removesuffix('/api')}")
@@ -197,15 +202,14 @@ def ui() -> None:
 
 def _checkout() -> Path:
     """The root of the checkout that the command is called in."""
-    current = Path.cwd()
-    for folder in (current, *current.parents):
-        if (folder / "dvc.yaml").exists() and (folder / ".git").exists():
-            return folder
-    raise SettingsError(f"{current} is not inside a checkout of rcvit", hint="cd into your clone")
+    root = find_checkout(Path.cwd())
+    if not (root / "dvc.yaml").exists():
+        raise SettingsError(f"{root} is no checkout of rcvit: it has no dvc.yaml", hint="cd into your clone")
+    return root
 
 
 def _settings() -> Settings:
-    return load_settings(main_checkout(Path.cwd()))
+    return load_settings(Path.cwd())
 
 
 def main() -> None:

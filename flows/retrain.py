@@ -4,45 +4,51 @@
 and the registry; what passes between tasks is names and digests.
 """
 
+import sys
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 from prefect import flow, task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowRunFilter
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.logging import get_run_logger
+from prefect.runtime import flow_run, task_run
+from prefect.states import Crashed
 from prefect.tasks import Task
 
 from components.errors import RcvitError, SettingsError
+from components.git import find_checkout
 from components.registry import CANDIDATE, Registry, Version
 from components.settings import Settings, load_settings
 from components.stages import STAGES
-from components.workspace import REMOTE, Run, commit_recipe, describe_run, opened
+from components.workspace import REMOTE, Run, commit_recipe, describe_run, end_strays, opened
 from flows import dvc
 
 
 async def _retry_helps(_: Task[..., Any], __: TaskRun, state: State[Any]) -> bool:
     """The error's class decides; a data error stays one however often it is tried."""
-    try:
-        await state.aresult()
-    except RcvitError as error:
-        return error.retry_helps
-    return False
+    error = await state.aresult(raise_on_failure=False)
+    return isinstance(error, RcvitError) and error.retry_helps
 
 
-@flow(name="retrain", log_prints=False)
+# No result is kept: what a task made is in the workspace, and a task that is called again must run again.
+@flow(name="retrain", persist_result=False)
 def retrain(profile: str | None = None) -> str:
     """Make, judge and register the version of this checkout's commit and a profile; its number.
 
     Args:
         profile: a name of infra/profiles or a path; none takes the checkout's params.yaml.
     """
-    checkout = Path.cwd()
+    checkout = find_checkout(Path.cwd())
     settings = load_settings(checkout)
     run = describe_run(checkout, profile, settings)
     with opened(run, settings):
         get_run_logger().info("workspace %s", run.folder)
-        fetch_data(run)
+        _close_killed(run)
+        fetch_data(run, settings)
         outcomes = {stage: run_stage.with_options(name=stage)(run, stage) for stage in STAGES}
         if settings.dvc_remote:
             push(run, settings)
@@ -54,10 +60,18 @@ def retrain(profile: str | None = None) -> str:
 
 
 @task(name="fetch-data")
-def fetch_data(run: Run) -> None:
-    """Bring imported data into the workspace, from the cache or else the remote."""
-    tracked = sorted(str(path.relative_to(run.folder)) for path in run.folder.glob("data/*.dvc"))
-    if tracked and dvc.call(run, "checkout", *tracked) and dvc.call(run, "pull", *tracked):
+def fetch_data(run: Run, settings: Settings) -> None:
+    """Bring imported data into the workspace, from the cache or else the remote.
+
+    In a dirty checkout only what is absent: data that the user is working on stays as it is.
+    """
+    pointers = sorted(run.folder.glob("data/*.dvc"))
+    wanted = [path for path in pointers if not (run.dirty and path.with_suffix("").exists())]
+    tracked = [str(path.relative_to(run.folder)) for path in wanted]
+    remote = ["--remote", _remote(settings)] if settings.dvc_remote else []
+    if not tracked or dvc.call(run, "checkout", "--force", *tracked) == 0:
+        return
+    if dvc.call(run, "pull", "--force", *remote, *tracked):
         raise SettingsError(
             f"imported data is neither in the DVC cache nor in a remote: {', '.join(tracked)}",
             hint="set RCVIT_DVC_REMOTE to where it was pushed, or `rcvit data import` it again",
@@ -67,20 +81,34 @@ def fetch_data(run: Run) -> None:
 @task(retries=1, retry_delay_seconds=2, retry_condition_fn=_retry_helps)
 def run_stage(run: Run, stage: str) -> str:
     """One DVC stage: "ran" or "skipped"."""
+    if task_run.run_count > 1:
+        _say(f"stage {stage} is tried once more")
+        end_strays(run.folder)
     outcome = dvc.repro(run, stage)
-    get_run_logger().info("stage %s %s", stage, outcome)
+    _say(f"stage {stage} {outcome}")
     return outcome
+
+
+def _say(line: str) -> None:
+    """To the terminal, between the stages' own progress, and to Prefect's pages."""
+    print(line, file=sys.stderr, flush=True)
+    get_run_logger().info(line)
 
 
 @task(name="push")
 def push(run: Run, settings: Settings) -> None:
     """Send every out to the DVC remote, before anything is registered that needs it."""
-    remote = settings.dvc_remote or ""
-    if dvc.call(run, "push", "--remote", REMOTE if "://" in remote else remote):
+    if dvc.call(run, "push", "--remote", _remote(settings)):
         raise SettingsError(
             "the outs could not be pushed; nothing was registered",
             hint="check RCVIT_DVC_REMOTE and its credentials, then run again: the stages are kept",
         )
+
+
+def _remote(settings: Settings) -> str:
+    """The name of the remote that the settings give by name or URL."""
+    given = settings.dvc_remote or ""
+    return REMOTE if "://" in given else given
 
 
 @task(name="keep-recipe")
@@ -99,10 +127,25 @@ def register(run: Run, settings: Settings, recipe: str) -> str:
 def judge(settings: Settings, number: str) -> bool:
     """Move the alias `staging` when the gate passes; a refusal is a result, not a failure."""
     registry = Registry(settings)
-    verdict = registry.promote(registry.get(number))
+    version = registry.get(number)
+    # A version that was judged before keeps its place: `staging` may be another's by now.
+    verdict = version.verdict if version.is_gated else registry.promote(version)
     for line in verdict.lines:
         get_run_logger().info("gate: %s", line)
     return verdict.passed
+
+
+def _close_killed(run: Run) -> None:
+    """Name this flow run after the run, and end the earlier ones of it that a kill left "Running"."""
+    own = flow_run.id
+    with get_client(sync_client=True) as client:
+        client.update_flow_run(UUID(own), name=run.name)
+        unended = FlowRunFilter.model_validate(
+            {"name": {"any_": [run.name]}, "state": {"type": {"any_": ["RUNNING"]}}}
+        )
+        for found in client.read_flow_runs(flow_run_filter=unended):
+            if str(found.id) != own:  # we hold the run's lock: nobody works for it
+                client.set_flow_run_state(found.id, Crashed(message="the process was killed"), force=True)
 
 
 def _publish(run: Run, outcomes: dict[str, str], version: Version) -> None:

@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from components.registry import MODEL_NAME, Version
+from components.stages import DATA_DOCS
 from components.workspace import Run
 
 
@@ -17,7 +18,7 @@ def show_outcome(run: Run, version: Version) -> None:
     console.print(f"\n[bold]{MODEL_NAME} version {version.number}[/]  alias: {_aliases(version)}")
     if run.dirty:
         console.print("made from a dirty checkout: it cannot leave candidate")
-    console.print(metrics_table(version.metrics))
+    console.print(metrics_table(version.metrics, confidence=version.confidence))
     verdict = version.verdict
     word = "[green]passed[/]" if verdict.passed else "[yellow]refused[/]"
     console.print(f"staging gate: {word}")
@@ -25,17 +26,19 @@ def show_outcome(run: Run, version: Version) -> None:
         console.print(Text(f"  {line}"))
     evaluation = run.folder / "outs/evaluation"
     console.print(Text(f"\nreport     {evaluation / 'report.html'}"))
-    console.print(Text(f"data docs  {run.folder / '.rcvit/data_docs/index.html'}"))
+    data_docs = run.folder / DATA_DOCS / "index.html"
+    if data_docs.exists():  # not where the validation came from the DVC cache
+        console.print(Text(f"data docs  {data_docs}"))
     console.print("\nnext:")
     console.print(Text("  .venv/bin/rcvit ui        MLflow's and Prefect's pages"))
     console.print(Text('  .venv/bin/rcvit ask PHOTO --regions r.json "question"'))
     console.print(Text("  .venv/bin/rcvit status    all versions"))
 
 
-def metrics_table(metrics: Mapping[str, Mapping[str, Any]]) -> Table:
+def metrics_table(metrics: Mapping[str, Mapping[str, Any]], *, confidence: float) -> Table:
     """One row per metric, in per cent."""
     table = Table()
-    for column in ("metric", "value", "95 % interval", "n"):
+    for column in ("metric", "value", f"{100 * confidence:g} % interval", "n"):
         table.add_column(column, justify="left" if column == "metric" else "right")
     for name, values in metrics.items():
         value, low, high = (f"{100 * values[part]:.1f}" for part in ("value", "low", "high"))

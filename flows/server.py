@@ -33,6 +33,8 @@ def prefect_server(home: Path) -> Iterator[str]:
         "PREFECT_HOME": str(folder),
         "PREFECT_API_URL": f"{url}/api",
         "PREFECT_UI_API_URL": f"{url}/api",
+        # A database that the user has set belongs to another server.
+        "PREFECT_API_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{folder}/prefect.db",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     }
     app = ("--factory", "prefect.server.api.server:create_app")

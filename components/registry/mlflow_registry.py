@@ -1,17 +1,19 @@
 """MLflow as the registry: one run per training, one version per run digest, aliases for stages."""
 
+import hashlib
 import json
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict
 
 from components.errors import RegistryError
+from components.params import flat_params, load_params
 from components.registry.gates import GateVerdict, judge
 from components.settings import Settings
 from components.training.checkpoints import file_digest
@@ -19,15 +21,21 @@ from components.workspace import Run
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Metric, Param
     from mlflow.entities.model_registry import ModelVersion
+
+T = TypeVar("T")
 
 MODEL_NAME = "rc-qwen2-vl"
 CANDIDATE, STAGING = "candidate", "staging"
 # What the served model imports; pinned to the versions that trained it.
 _SERVING_PACKAGES = (
-    *("mlflow", "numpy", "pandas", "pillow", "psutil", "pyarrow", "pydantic"),
-    *("tokenizers", "torch", "transformers"),
+    *("jinja2", "mlflow", "numpy", "pandas", "pillow", "psutil", "pyarrow", "pydantic", "pyyaml"),
+    *("safetensors", "tokenizers", "torch", "tqdm", "transformers"),
 )
+_RUN_DIGEST, _DIRTY = "rcvit.run_digest", "rcvit.dirty"
+_GATE = "rcvit.gate"  # "passed" or "refused", written last: a version without it is not finished
+_MODEL_URI = "rcvit.model_uri"  # on the MLflow run, written last: all of it is logged
 
 
 class Version(BaseModel):
@@ -40,12 +48,18 @@ class Version(BaseModel):
     tags: dict[str, str]
     run_id: str  # MLflow's
     metrics: dict[str, dict[str, Any]]  # {name: {"value", "low", "high", "n"}}
+    confidence: float  # of the intervals
     thresholds: dict[str, float]
 
     @property
     def verdict(self) -> GateVerdict:
         """The staging gate, judged from what is stored with the version."""
-        return judge(self.metrics, self.thresholds, dirty=self.tags.get("rcvit.dirty") != "false")
+        return judge(self.metrics, self.thresholds, dirty=self.tags.get(_DIRTY) != "false")
+
+    @property
+    def is_gated(self) -> bool:
+        """Whether the gate has decided once: a run that ended on its way has not come to it."""
+        return _GATE in self.tags
 
 
 class Registry:
@@ -70,7 +84,7 @@ class Registry:
     def find(self, run_digest: str) -> Version | None:
         """The version that a run has made, if it has."""
         found = self._client.search_model_versions(
-            f"name = '{MODEL_NAME}' and tags.`rcvit.run_digest` = '{run_digest}'"
+            f"name = '{MODEL_NAME}' and tags.`{_RUN_DIGEST}` = '{run_digest}'"
         )
         return self._read(found[0].version) if found else None
 
@@ -79,38 +93,40 @@ class Registry:
         from mlflow.exceptions import MlflowException
 
         try:
-            return self._read(number)
+            self._client.get_model_version(MODEL_NAME, number)
         except MlflowException as error:
             raise RegistryError(
                 f"{MODEL_NAME} has no version {number}: {error.message}",
                 hint="`rcvit status` lists the versions",
             ) from error
+        return self._read(number)
 
     def register(self, run: Run, *, recipe_commit: str) -> Version:
         """Log a finished run and register its model as `candidate`; the same run is never registered twice.
 
-        The version gets its tags in the same write that creates it, so a crash leaves either a version that
-        the next call finds, or an MLflow run without one, which the next call closes.
+        A crash leaves one of three things, and the next call goes on from each: an MLflow run without a
+        model URI, which is closed; one with it, whose model is registered; or a version, which is found.
         """
-        if (version := self.find(run.digest)) is None:
-            import mlflow
+        import mlflow
 
-            experiment = self._experiment()
-            self._close_unfinished(run, experiment)
+        if (version := self.find(run.digest)) is None:
             tags = _tags(run, recipe_commit=recipe_commit)
-            with mlflow.start_run(experiment_id=experiment, run_name=run.name, tags=tags) as active:
-                self._log(run, active.info.run_id)
-                uri = _log_model(run)
-            number = mlflow.register_model(uri, MODEL_NAME, tags=tags).version
-            self._client.set_registered_model_alias(MODEL_NAME, CANDIDATE, number)
-            version = self._read(number)
-        return version
+            uri = self._logged_model(run) or self._log(run, tags)
+            # The tags come in the write that creates the version: there is none without its digest.
+            created = mlflow.register_model(uri, MODEL_NAME, tags=tags)
+            version = self._read(created.version)
+        newest = max(int(v.version) for v in self._client.search_model_versions(f"name = '{MODEL_NAME}'"))
+        if int(version.number) == newest and CANDIDATE not in version.aliases:
+            self._client.set_registered_model_alias(MODEL_NAME, CANDIDATE, version.number)
+        return self._read(version.number)
 
     def promote(self, version: Version, alias: str = STAGING) -> GateVerdict:
         """Judge a version and move the alias to it when the gate passes."""
         verdict = version.verdict
         if verdict.passed:
             self._client.set_registered_model_alias(MODEL_NAME, alias, version.number)
+        decision = "passed" if verdict.passed else "refused"
+        self._client.set_model_version_tag(MODEL_NAME, version.number, _GATE, decision)
         return verdict
 
     def number_of(self, alias: str | None) -> tuple[str, str]:
@@ -150,6 +166,7 @@ class Registry:
             tags=dict(version.tags),
             run_id=str(version.run_id),
             metrics=summary["metrics"],
+            confidence=params["evaluation"]["confidence"],
             thresholds=params["gate"]["staging"],
         )
 
@@ -159,38 +176,68 @@ class Registry:
             return str(known.experiment_id)
         return str(self._client.create_experiment(MODEL_NAME, artifact_location=self._settings.artifact_root))
 
-    def _close_unfinished(self, run: Run, experiment: str) -> None:
-        """An MLflow run of this digest without a version is one that was killed on its way."""
-        query = f"tags.`rcvit.run_digest` = '{run.digest}' and attributes.status = 'RUNNING'"
-        for found in self._client.search_runs([experiment], query):
-            self._client.set_terminated(found.info.run_id, status="KILLED")
+    def _logged_model(self, run: Run) -> str | None:
+        """The model of an MLflow run of this digest that ended whole; one that was killed is closed."""
+        query = f"tags.`{_RUN_DIGEST}` = '{run.digest}'"
+        for found in self._client.search_runs([self._experiment()], query):
+            if _MODEL_URI in found.data.tags:
+                return str(found.data.tags[_MODEL_URI])
+            if found.info.status == "RUNNING":
+                self._client.set_terminated(found.info.run_id, status="KILLED")
+        return None
 
-    def _log(self, run: Run, run_id: str) -> None:
-        from mlflow.entities import Metric, Param
+    def _log(self, run: Run, tags: Mapping[str, str]) -> str:
+        """One MLflow run: params, metrics with their curves, reports, model; the model's URI."""
+        import mlflow
 
-        params = yaml.safe_load((run.folder / "params.yaml").read_text(encoding="utf-8"))
-        flat = [Param(name, str(value)) for name, value in _flat(params)]
-        summary = json.loads((run.folder / "outs/evaluation/metrics.json").read_text(encoding="utf-8"))
-        metrics = [
-            Metric(f"{name}{suffix}", float(estimate[part]), 0, 0)
-            for name, estimate in summary["metrics"].items()
-            for part, suffix in (("value", ""), ("low", "_low"), ("high", "_high"))
-        ]
-        metrics += [
-            Metric(f"train_{name}", float(value), 0, int(record["step"]))
-            for record in _curve(run.folder)
-            for name, value in record.items()
-            if name != "step"
-        ]
-        self._client.log_batch(run_id, params=flat)
-        for start in range(0, len(metrics), 1000):  # MLflow takes 1,000 metrics a batch
-            self._client.log_batch(run_id, metrics=metrics[start : start + 1000])
-        self._client.log_artifacts(run_id, str(run.folder / "outs/evaluation"), "evaluation")
-        self._client.log_artifacts(run_id, str(run.folder / "outs/validation"), "validation")
-        if (run.folder / ".rcvit/data_docs").is_dir():
-            self._client.log_artifacts(run_id, str(run.folder / ".rcvit/data_docs"), "data_docs")
-        for name in ("params.yaml", "dvc.lock"):
-            self._client.log_artifact(run_id, str(run.folder / name))
+        with mlflow.start_run(experiment_id=self._experiment(), run_name=run.name, tags=dict(tags)) as active:
+            run_id = active.info.run_id
+            for params in _batches(_params(run), 100):  # MLflow takes 100 params a batch, 1,000 metrics
+                self._client.log_batch(run_id, params=params)
+            for metrics in _batches(_metrics(run), 1000):
+                self._client.log_batch(run_id, metrics=metrics)
+            for folder, name in _REPORTS.items():
+                if (run.folder / folder).is_dir():
+                    self._client.log_artifacts(run_id, str(run.folder / folder), name)
+            for file in ("params.yaml", "dvc.lock"):
+                self._client.log_artifact(run_id, str(run.folder / file))
+            uri = _log_model(run)
+            self._client.set_tag(run_id, _MODEL_URI, uri)
+        return uri
+
+
+# Folder of the workspace: its name among the run's artifacts. Data docs are absent where the
+# validation came from the DVC cache.
+_REPORTS = {"outs/evaluation": "evaluation", "outs/validation": "validation", ".rcvit/data_docs": "data_docs"}
+
+
+def _params(run: Run) -> "list[Param]":
+    from mlflow.entities import Param
+
+    content = load_params(run.folder / "params.yaml")
+    return [Param(name, value) for name, value in flat_params(content).items()]
+
+
+def _metrics(run: Run) -> "list[Metric]":
+    from mlflow.entities import Metric
+
+    summary = json.loads((run.folder / "outs/evaluation/metrics.json").read_text(encoding="utf-8"))
+    metrics = [
+        Metric(f"{name}{suffix}", float(estimate[part]), 0, 0)
+        for name, estimate in summary["metrics"].items()
+        for part, suffix in (("value", ""), ("low", "_low"), ("high", "_high"))
+    ]
+    return metrics + [
+        Metric(f"train_{name}", float(value), 0, int(record["step"]))
+        for record in _curve(run.folder)
+        for name, value in record.items()
+        if name != "step"
+    ]
+
+
+def _batches(items: list[T], size: int) -> Iterator[list[T]]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
 
 
 def _tags(run: Run, *, recipe_commit: str) -> dict[str, str]:
@@ -199,11 +246,21 @@ def _tags(run: Run, *, recipe_commit: str) -> dict[str, str]:
         "rcvit.commit": run.commit,
         "rcvit.recipe_commit": recipe_commit,
         "rcvit.params_digest": run.params_digest,
-        "rcvit.run_digest": run.digest,
-        "rcvit.dirty": str(run.dirty).lower(),
+        _RUN_DIGEST: run.digest,
+        _DIRTY: str(run.dirty).lower(),
         "rcvit.dvc_lock": file_digest(run.folder / "dvc.lock"),
-        "rcvit.weights": file_digest(run.folder / "outs/model/model.safetensors"),
+        "rcvit.weights": _weights_digest(run.folder / "outs/model"),
     }
+
+
+def _weights_digest(model: Path) -> str:
+    """SHA-256 of the safetensors files one after the other, in the order of their names."""
+    digest = hashlib.sha256()
+    for path in sorted(model.glob("*.safetensors")):
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
 
 
 def _log_model(run: Run) -> str:
@@ -237,11 +294,3 @@ def _curve(folder: Path) -> list[dict[str, float]]:
     if not path.exists():
         return []
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-
-
-def _flat(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in node.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value

@@ -66,7 +66,7 @@ def _decode(image: bytes, where: str) -> "Image":
                 size = f"{opened.width} x {opened.height}"
                 raise _broken(where, f"has an image of {size} pixels", f"at most {MAX_IMAGE_PIXELS}")
             return opened.convert("RGB")
-    except OSError as error:
+    except (OSError, Image.DecompressionBombError) as error:
         raise _broken(
             where, f"has an image that does not decode: {error}", "send a whole PNG or JPEG"
         ) from error

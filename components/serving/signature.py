@@ -10,12 +10,14 @@ def signature() -> "ModelSignature":
     """Image bytes (base64 in JSON), regions with COCO boxes ([x, y, width, height] in pixels), a question."""
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, Schema
-    from mlflow.types.schema import Array, Object, Property
+    from mlflow.types.schema import AnyType, Array, Object, Property
 
     region = Object(
         [
             Property("label", DataType.string),
-            Property("bbox", Array(DataType.double)),
+            # Array(double) refuses a box of whole numbers, which JSON and COCO write without a point;
+            # request.py checks the numbers.
+            Property("bbox", Array(AnyType())),  # type: ignore[no-untyped-call]  # its constructor has no types
             Property("text", DataType.string),
         ]
     )

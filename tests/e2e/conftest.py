@@ -18,7 +18,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "source": {"scenes": 24, "benchmark_share": 0.25},
     "generation": {"context_sets": 1},
     "model": {},
-    "training": {"micro_batch_size": 4, "steps": 8, "warmup_steps": 2, "checkpoint_every": 2},
+    "training": {"micro_batch_size": 4, "steps": 24, "warmup_steps": 2, "checkpoint_every": 2},
     "evaluation": {"max_new_tokens": 8, "bootstrap_resamples": 200, "report_scenes": 3},
 }
 SMALL_SHAPE = {"vocab_size": 600, "hidden_size": 64, "intermediate_size": 96, "layers": 2}
@@ -86,7 +86,8 @@ class Checkout:
         if not database.exists():
             return []
         client = MlflowClient(tracking_uri=f"sqlite:///{database}")
-        return list(client.search_model_versions("name = 'rc-qwen2-vl'"))
+        found = client.search_model_versions("name = 'rc-qwen2-vl'")
+        return [client.get_model_version("rc-qwen2-vl", str(version.version)) for version in found]
 
 
 @pytest.fixture(scope="session")
@@ -113,6 +114,12 @@ def make_checkout(repo: Path, tmp_path_factory: pytest.TempPathFactory) -> Calla
         return checkout
 
     return make
+
+
+@pytest.fixture
+def copy_of_finished(repo: Path, make_checkout: Callable[..., Checkout]) -> Checkout:
+    """A checkout with the params of `finished`, in which nothing has run."""
+    return make_checkout("copy", small_params(repo))
 
 
 @pytest.fixture(scope="session")

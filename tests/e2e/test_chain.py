@@ -30,7 +30,7 @@ def test_the_last_screen_says_what_happened_and_what_to_type(finished: Finished)
     for name in ("candidate", "accuracy", "citation_f1", "report.html", "rcvit ask", "rcvit ui"):
         assert name in said, name
     (version,) = checkout.versions()
-    assert version.version == "1"
+    assert str(version.version) == "1"
 
 
 def test_a_second_run_finds_the_first_and_does_nothing(finished: Finished) -> None:
@@ -133,7 +133,7 @@ def test_a_dirty_checkout_runs_is_marked_and_stays_candidate(
     (version,) = checkout.versions()
     assert version.tags["rcvit.dirty"] == "true"
     assert "dirty" in result.stdout
-    promoted = checkout.run("promote", version.version)
+    promoted = checkout.run("promote", str(version.version))
     assert promoted.returncode != 0
     assert "dirty" in promoted.stdout + promoted.stderr
     (version,) = checkout.versions()

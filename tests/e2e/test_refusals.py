@@ -43,7 +43,7 @@ def image_missing(content: dict[str, Any], images: Path) -> str:
 def image_truncated(content: dict[str, Any], images: Path) -> str:
     path = images / content["images"][0]["file_name"]
     path.write_bytes(path.read_bytes()[:2000])
-    return path.name
+    return str(path.name)
 
 
 @pytest.mark.parametrize("plant", [box_outside, box_inverted, image_missing, image_truncated])
