@@ -249,10 +249,10 @@ def test_the_remotes_of_checkout_and_settings_are_known_in_the_worktree(
     settings = settings.model_copy(update={"dvc_remote": f"{root.parent.as_uri()}/other-store"})
     run = describe_run(root, None, settings)
     with opened(run, settings):
-        listed = dvc(run.folder, "remote", "list")
+        listed = dvc(run.folder, "remote", "list").replace("\n", "")  # DVC wraps long lines
     assert str(root.parent / "store") in listed
     assert "other-store" in listed
-    assert "rcvit" not in dvc(root, "remote", "list")
+    assert "other-store" not in dvc(root, "remote", "list").replace("\n", "")
 
 
 def test_a_half_made_worktree_is_made_again(root: Path, settings: Settings) -> None:

@@ -110,6 +110,7 @@ class Registry:
         import mlflow
 
         if (version := self.find(run.digest)) is None:
+            mlflow.set_tracking_uri(self._settings.tracking_uri)  # another Registry may have set its own
             tags = _tags(run, recipe_commit=recipe_commit)
             uri = self._logged_model(run) or self._log(run, tags)
             # The tags come in the write that creates the version: there is none without its digest.

@@ -42,6 +42,9 @@ def prefect_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         os.environ.clear()
         os.environ.update(before)
         yield url
+        from prefect.logging.handlers import APILogHandler
+
+        APILogHandler().flush()  # before the server ends
 
 
 @pytest.fixture(scope="session")

@@ -227,14 +227,3 @@ def test_again_with_nothing_changed_is_all_skipped_and_starts_no_server(
     assert miniature.times_run() == before
     assert miniature.prefect("select count(*) from flow_run") == flow_runs
     assert list(miniature.versions()) == ["1"]
-
-
-def test_an_out_that_is_missing_comes_back_and_makes_no_second_version(
-    finished: "subprocess.CompletedProcess[str]", miniature: Miniature
-) -> None:
-    (workspace,) = (miniature.root / ".rcvit/runs").iterdir()
-    shutil.rmtree(workspace / "outs/model")
-    again = miniature.run()
-    assert again.returncode == 0, again.stderr
-    assert (workspace / "outs/model/model.safetensors").read_text() == "weights"
-    assert list(miniature.versions()) == ["1"]
