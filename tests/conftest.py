@@ -9,6 +9,7 @@ REPO = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("RCVIT_TEST_DATA", REPO.parent / "shared" / "data"))
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for marker, variable, target in (
         ("system", "RCVIT_TEST_SYSTEM", "test-system"),

@@ -43,14 +43,20 @@ def test_a_second_run_finds_the_first_and_does_nothing(finished: Finished) -> No
     assert checkout.git("rev-parse", "HEAD") == head
 
 
-def test_dvc_repro_alone_makes_the_same_bytes_as_the_flow(
-    repo: Path, finished: Finished, make_checkout: Callable[..., Checkout]
-) -> None:
-    checkout, _ = finished
-    alone = make_checkout("alone", small_params(repo))
-    result = alone.run("repro", "--no-run-cache", module="dvc")
+@pytest.fixture(scope="module")
+def alone(repo: Path, make_checkout: Callable[..., Checkout]) -> Checkout:
+    """A checkout with the params of `finished` and a cache of its own, made by `dvc repro` alone.
+
+    Its gate asks for nothing, which changes no out.
+    """
+    checkout = make_checkout("alone", small_params(repo, gate={"staging": {"accuracy": 0.0}}))
+    result = checkout.run("repro", "--no-run-cache", module="dvc")
     assert result.returncode == 0, result.stdout + result.stderr
-    ours, theirs = out_digests(workspace_of(checkout)), out_digests(alone.root)
+    return checkout
+
+
+def test_dvc_repro_alone_makes_the_same_bytes_as_the_flow(finished: Finished, alone: Checkout) -> None:
+    ours, theirs = out_digests(workspace_of(finished[0])), out_digests(alone.root)
     assert len(ours) == 5
     assert ours == theirs
 
@@ -121,20 +127,16 @@ def test_ask_and_the_model_server_answer_the_same(finished: Finished, tmp_path: 
     assert isinstance(prediction["citations"], list)
 
 
-def test_a_dirty_checkout_runs_is_marked_and_stays_candidate(
-    repo: Path, make_checkout: Callable[..., Checkout]
-) -> None:
-    params = small_params(repo, gate={"staging": {"accuracy": 0.0}}, training={"steps": 1})
-    checkout = make_checkout("dirty", params)
-    readme = checkout.root / "README.md"
+def test_a_dirty_checkout_runs_is_marked_and_stays_candidate(finished: Finished, alone: Checkout) -> None:
+    readme = alone.root / "README.md"
     readme.write_text(readme.read_text() + "\nedited\n")
-    result = checkout.run("run")
+    result = alone.run("run")
     assert result.returncode == 0, result.stderr
-    (version,) = checkout.versions()
+    (version,) = alone.versions()
     assert version.tags["rcvit.dirty"] == "true"
     assert "dirty" in result.stdout
-    promoted = checkout.run("promote", str(version.version))
+    promoted = alone.run("promote", str(version.version))
     assert promoted.returncode != 0
     assert "dirty" in promoted.stdout + promoted.stderr
-    (version,) = checkout.versions()
-    assert "staging" not in version.aliases
+    (version,) = alone.versions()
+    assert list(version.aliases) == ["candidate"]

@@ -14,7 +14,7 @@ from components.registry import Registry
 from components.settings import Settings
 from components.workspace import Run
 
-SHAPE = {
+SHAPE: dict[str, float] = {
     "vocab_size": 300,
     "hidden_size": 32,
     "intermediate_size": 32,
