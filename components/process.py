@@ -4,6 +4,7 @@ import contextlib
 import ctypes
 import os
 import signal
+import subprocess
 import sys
 import threading
 from collections.abc import Mapping
@@ -58,3 +59,17 @@ def kill_when_parent_dies() -> None:
     if sys.platform == "linux":
         set_parent_death_signal = 1  # PR_SET_PDEATHSIG, linux/prctl.h
         ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
+
+
+def main() -> None:
+    """`python -m components.process COMMAND ...`: run a command that may start processes of its own.
+
+    The death signal of the kernel reaches a child and not its children; this process stays between and
+    ends them all when its owner ends.
+    """
+    die_with_owner(os.environ)
+    sys.exit(subprocess.call(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    main()

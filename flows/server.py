@@ -13,7 +13,7 @@ import httpx
 import psutil
 
 from components.errors import SettingsError
-from components.process import end_tree, kill_when_parent_dies
+from components.process import OWNER, end_tree
 
 START_LIMIT = 90.0  # seconds; a first start makes the database and has taken 9 s on two busy cores
 
@@ -78,13 +78,12 @@ def running(
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as output:
         process = subprocess.Popen(
-            command,
-            env={**os.environ, **(environment or {})},
+            [sys.executable, "-m", "components.process", *command],
+            env={**os.environ, **(environment or {}), OWNER: str(os.getpid())},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            preexec_fn=kill_when_parent_dies,
         )
     tree = psutil.Process(process.pid)
     try:

@@ -73,6 +73,8 @@ class Miniature:
             before = out
         (self.root / "dvc.yaml").write_text("\n".join(lines))
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("RCVIT_", "PREFECT_", "GIT_"))}
+        # The flow under test is this repository's, wherever the environment's own install points.
+        kept["PYTHONPATH"] = str(repo)
         self.environment = {**kept, "HOME": str(root), "CONTROL": str(self.control)}
         self._call("git", "init", "--quiet")
         self._call(sys.executable, "-m", "dvc", "init", "--quiet")
