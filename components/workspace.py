@@ -6,6 +6,7 @@ the commit on branch runs/<digest> is the recipe of the version. A dirty checkou
 
 import fcntl
 import hashlib
+import json
 import os
 import shutil
 from collections.abc import Iterator, Sequence
@@ -179,6 +180,7 @@ def opened(run: Run, settings: Settings) -> Iterator[None]:
             _make_worktree(run)
         if run.params_file.resolve() != (run.folder / "params.yaml").resolve():
             shutil.copyfile(run.params_file, run.folder / "params.yaml")
+        _mend_dvc(run)
         _write_dvc_config(run, settings)
         yield
 
@@ -213,6 +215,29 @@ def _make_worktree(run: Run) -> None:
     git(run.checkout, *_AS_RCVIT, "worktree", "add", "--quiet", "--force", "--force", *what)
     (run.folder / READY).parent.mkdir(exist_ok=True)
     (run.folder / READY).touch()
+
+
+def _mend_dvc(run: Run) -> None:
+    """Remove what a killed DVC left half-written: it rewrites these files in place and never mends them.
+
+    Without its lock file DVC takes the stages that had ended from its run cache.
+    """
+    from dvc.schema import COMPILED_LOCKFILE_SCHEMA  # type: ignore[import-untyped]  # DVC has no types
+    from voluptuous import Invalid
+
+    busy, lock = run.folder / ".dvc/tmp/rwlock", run.folder / "dvc.lock"
+    try:
+        json.loads(busy.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        pass
+    except ValueError:
+        busy.unlink()
+    if run.dirty or not lock.exists():  # in a checkout the lock file is the user's: DVC says what is wrong
+        return
+    try:
+        COMPILED_LOCKFILE_SCHEMA(yaml.safe_load(lock.read_text(encoding="utf-8")))
+    except (yaml.YAMLError, ValueError, Invalid):
+        lock.unlink()
 
 
 def _write_dvc_config(run: Run, settings: Settings) -> None:

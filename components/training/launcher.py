@@ -90,7 +90,7 @@ def _launch(job: Path, *, ranks: int) -> None:
     # One thread per rank: faster than the default on busy cores, and it fixes the order of sums.
     threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
     # torch warns of its own calls to its own deprecated names, on every rank.
-    quiet = {"PYTHONWARNINGS": "ignore::FutureWarning:torch"}
+    quiet = {"PYTHONWARNINGS": "ignore::FutureWarning"}
     path = os.pathsep.join(filter(None, [str(_CODE.parent), os.environ.get("PYTHONPATH")]))
     process = subprocess.Popen(
         command,

@@ -160,7 +160,15 @@ def killed(miniature: Miniature, interrupted: object) -> list[psutil.Process]:
 
 @pytest.fixture(scope="module")
 def finished(miniature: Miniature, killed: list[psutil.Process]) -> "subprocess.CompletedProcess[str]":
-    """The same run once more, at once, in which `train` first loses a rank."""
+    """The same run once more, at once, in which `train` first loses a rank.
+
+    Before it, DVC's two files are cut as a kill while DVC writes them cuts them: DVC alone would refuse
+    the workspace for ever.
+    """
+    (workspace,) = (miniature.root / ".rcvit/runs").iterdir()
+    (workspace / ".dvc/tmp/rwlock").write_text("")
+    lock = workspace / "dvc.lock"
+    lock.write_text(lock.read_text()[:60])
     (miniature.control / "log").unlink()
     (miniature.control / "train").write_text(str(LostRankError.exit_code))
     result = miniature.run()
