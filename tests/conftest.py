@@ -20,11 +20,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             for item in items:
                 if marker in item.keywords:
                     item.add_marker(skip)
-    # Two processes share the tests file by file, so that a file's fixtures are made once; the files that
-    # need the one finished run stay together.
+    # Two processes share the tests file by file, so that a file's fixtures are made once; the files of
+    # e2e that need the one finished run stay together.
     for item in items:
-        together = "finished" in getattr(item, "fixturenames", ())
-        item.add_marker(pytest.mark.xdist_group("finished" if together else str(item.path)))
+        if item.get_closest_marker("xdist_group") is None:
+            shared = item.path.parent.name == "e2e" and "finished" in getattr(item, "fixturenames", ())
+            item.add_marker(pytest.mark.xdist_group("finished" if shared else str(item.path)))
 
 
 @pytest.fixture(scope="session")
