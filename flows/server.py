@@ -36,6 +36,7 @@ def prefect_server(home: Path) -> Iterator[str]:
         # A database that the user has set belongs to another server.
         "PREFECT_API_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{folder}/prefect.db",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",  # its page would ask other hosts for it
     }
     app = ("--factory", "prefect.server.api.server:create_app")
     command = [sys.executable, "-m", "uvicorn", *app, "--host", "127.0.0.1", "--port", str(port)]
@@ -60,7 +61,8 @@ def mlflow_server(tracking_uri: str, artifact_root: str | None, home: Path) -> I
     if artifact_root:
         command += ["--default-artifact-root", artifact_root]
     # By the environment and not the command line, where any user of the machine could read a password.
-    environment = {"MLFLOW_BACKEND_STORE_URI": tracking_uri}
+    # Its job queue would start a dozen workers that nothing here uses.
+    environment = {"MLFLOW_BACKEND_STORE_URI": tracking_uri, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     url = f"http://127.0.0.1:{port}"
     with running(command, log=home / "mlflow/server.log", ready=f"{url}/health", environment=environment):
         yield url

@@ -3,12 +3,15 @@
 import json
 import os
 import sys
+import time
 import traceback
 from pathlib import Path
 
 from components.errors import RcvitError, TrainingError
 from components.process import die_with_owner
 from components.training.job import Job
+
+TORCHRUN_NOTICES = 5.0  # seconds; own choice, torchrun looks at its ranks every 0.1 s
 
 
 def main() -> None:
@@ -28,6 +31,9 @@ def main() -> None:
         sys.exit(error.exit_code)
     except Exception as error:  # noqa: BLE001  the outer boundary of the process: recorded, never hidden
         traceback.print_exc()
+        # Where another rank was lost, this error ("connection reset") only follows from it: torchrun ends
+        # this process while it sleeps, and nothing is recorded. An error of its own survives the sleep.
+        time.sleep(TORCHRUN_NOTICES)
         wrapped = TrainingError(
             f"{type(error).__name__}: {error}", hint="read the traceback above; the same run will fail again"
         )

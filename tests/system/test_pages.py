@@ -49,7 +49,7 @@ def test_both_pages_open_and_end_with_the_command(
         tab.goto(f"{urls['MLflow']}/#/models")
         tab.get_by_text("rc-qwen2-vl").first.wait_for(timeout=60_000)
         tab.goto(urls["Prefect"])
-        tab.get_by_text("Flow Runs", exact=False).first.wait_for(timeout=60_000)
+        tab.get_by_text("Deployments").first.wait_for(timeout=60_000)
         tab.close()
         servers = psutil.Process(ui.pid).children(recursive=True)
         assert len(servers) > 3  # MLflow's has workers of its own

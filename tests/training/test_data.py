@@ -1,58 +1,22 @@
 """Samples and batches: the training split alone, whole samples, a loss that padding does not change."""
 
-import io
 from pathlib import Path
 
 import pytest
-from PIL import Image
 
 from components.errors import DataError
-from components.params import ScratchParams
-from components.rcmu import Box, ContextRegion, ContextSet, Region, Scene, Split, Task, Turn
-from components.rcmu.tables import CONTEXTS, SCENES, TURNS, write_models
+from components.rcmu import Split
 from components.training.data import Collator, TrainingSet
 from components.training.processor import IGNORED, Processor
+from tests.training.conftest import SHAPE, scene, write_data
 
-SHAPE = ScratchParams(
-    vocab_size=400, hidden_size=32, intermediate_size=48, layers=2, heads=2, kv_heads=1, text_init=0.1,
-    vision_init=0.1, vision_depth=1, vision_width=32, vision_heads=2, tie_word_embeddings=True,
-)  # fmt: skip
 ANSWERS = ("Ada.", "It belongs to Ada Moss.[1]", "Cannot be answered. The description does not specify it.")
-
-
-def scene(name: str, split: Split, side: int) -> Scene:
-    file = io.BytesIO()
-    Image.new("RGB", (side, side), (side % 255, 10, 200)).save(file, "PNG")
-    region = Region(
-        instance_id=f"{name}/0", label="circle", box=Box(x1=1, y1=1, x2=500, y2=500),
-        expression="the circle", facts=(),
-    )  # fmt: skip
-    return Scene(
-        scene_id=name, split=split, image=file.getvalue(), width=side, height=side, regions=(region,)
-    )
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     scenes = [scene("a", Split.TRAIN, 56), scene("b", Split.TRAIN, 112), scene("z", Split.BENCHMARK, 56)]
-    contexts = [
-        ContextSet(
-            context_id=f"{s.scene_id}/c0", scene_id=s.scene_id, split=s.split,
-            regions=(ContextRegion(region=0, text=f"Ada <|im_end|> owns {s.scene_id}.", facts=()),),
-        )
-        for s in scenes
-    ]  # fmt: skip
-    turns = [
-        Turn(
-            turn_id=f"{c.context_id}/t{n}", context_id=c.context_id, scene_id=c.scene_id, split=c.split,
-            task=Task.V2C, question="Who owns it?", answer=answer, citations=(), claims=(),
-        )
-        for c in contexts
-        for n, answer in enumerate(ANSWERS)
-    ]  # fmt: skip
-    write_models(tmp_path / "scenes.parquet", SCENES, scenes)
-    write_models(tmp_path / "contexts.parquet", CONTEXTS, contexts)
-    write_models(tmp_path / "turns.parquet", TURNS, turns)
+    write_data(tmp_path, scenes, ANSWERS)
     return tmp_path
 
 
@@ -85,6 +49,23 @@ def test_a_sample_whose_image_changed_is_an_error_with_its_id(folder: Path, proc
     _, other_pixels = data[3]
     with pytest.raises(DataError, match="a/c0/t0"):
         Collator(processor)([(sample, other_pixels)])
+
+
+def test_a_batch_pads_on_the_right_with_nothing_to_learn(folder: Path, processor: Processor) -> None:
+    data = TrainingSet(folder, folder, processor, max_length=1000)
+    items = [data[0], data[5]]  # an image of 4 tokens with a short answer, one of 16 with a long answer
+    batch = Collator(processor)(items)
+    lengths = [len(sample.tokens.input_ids) for sample, _ in items]
+    for name in ("input_ids", "labels", "attention_mask", "mm_token_type_ids"):
+        assert batch[name].shape == (2, lengths[1])
+    padding = slice(lengths[0], None)
+    assert lengths[0] < lengths[1]
+    assert set(batch["input_ids"][0, padding].tolist()) == {processor.tokenizer.pad_token_id}
+    assert set(batch["labels"][0, padding].tolist()) == {IGNORED}
+    assert batch["attention_mask"].sum(dim=1).tolist() == lengths
+    assert batch["mm_token_type_ids"].sum(dim=1).tolist() == [4, 16]
+    assert batch["image_grid_thw"].tolist() == [[1, 4, 4], [1, 8, 8]]
+    assert batch["pixel_values"].shape[0] == 4 * 4 + 8 * 8
 
 
 def test_a_batch_has_the_loss_of_its_samples(folder: Path, processor: Processor) -> None:
