@@ -34,18 +34,18 @@ def mark_complete(checkpoint: Path) -> None:
     """Flush every file to the disk, then write COMPLETE with their digests."""
     digests = {}
     for path in _files(checkpoint):
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
+        _flush(path)
         digests[str(path.relative_to(checkpoint))] = file_digest(path)
+    for folder in (path for path in checkpoint.rglob("*") if path.is_dir()):
+        _flush(folder)
     unfinished = checkpoint / f".{COMPLETE}"
     with unfinished.open("w", encoding="utf-8") as file:
         json.dump(digests, file, indent=1, sort_keys=True)
         file.flush()
         os.fsync(file.fileno())
     unfinished.rename(checkpoint / COMPLETE)
-    folder = os.open(checkpoint, os.O_RDONLY)
-    os.fsync(folder)
-    os.close(folder)
+    _flush(checkpoint)
+    _flush(checkpoint.parent)
 
 
 def newest_complete(folder: Path) -> Path | None:
@@ -73,6 +73,15 @@ def _damage(checkpoint: Path) -> str | None:
         if not path.is_file() or file_digest(path) != digest:
             return f"{name} is missing or damaged"
     return None
+
+
+def _flush(path: Path) -> None:
+    """Wait until a file, or a folder's list of names, is on the disk."""
+    opened = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
 
 
 def _files(folder: Path) -> list[Path]:

@@ -2,9 +2,9 @@
 
 import io
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from components.errors import DataError
 from components.rcmu import Prompt, Scene, Split, Turn, prompt_of, render_prompt, special_token_strings
@@ -13,6 +13,8 @@ from components.training.processor import IGNORED, IMAGE_PAD, Pixels, Processor,
 
 if TYPE_CHECKING:
     import torch
+
+_Row = TypeVar("_Row")
 
 
 class Sample(NamedTuple):
@@ -30,7 +32,7 @@ class TrainingSet:
         self.processor = processor
         self.dropped: list[str] = []
         self.with_special_strings: dict[str, list[str]] = {}
-        self._scenes = {s.scene_id: s for s in read_scenes(scenes / "scenes.parquet")}
+        self._scenes = {s.scene_id: s for s in _rows(read_scenes, scenes / "scenes.parquet")}
         visual_tokens = {
             scene_id: self._pixels(scene_id).tokens
             for scene_id, scene in self._scenes.items()
@@ -65,7 +67,7 @@ class TrainingSet:
         try:
             with Image.open(io.BytesIO(self._scenes[scene_id].image)) as image:
                 return self.processor.pixels(image.convert("RGB"))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, Image.DecompressionBombError) as error:
             raise DataError(
                 f"the image of scene {scene_id} does not decode: {error}",
                 hint="`dvc repro validate` finds every such image",
@@ -73,16 +75,38 @@ class TrainingSet:
 
 
 def training_prompts(scenes: dict[str, Scene], turns: Path) -> Iterator[tuple[Turn, Prompt]]:
-    """The turns of the training split with their prompts, in file order."""
-    contexts = {c.context_id: c for c in read_contexts(turns / "contexts.parquet")}
-    for turn in read_turns(turns / "turns.parquet"):
-        if turn.split is Split.TRAIN:
-            yield turn, prompt_of(scenes[turn.scene_id], contexts[turn.context_id], turn.question)
+    """The turns of the training split with their prompts, in file order.
+
+    Raises:
+        DataError: for a file that cannot be read, and a turn without its scene, context set or region.
+    """
+    contexts = {c.context_id: c for c in _rows(read_contexts, turns / "contexts.parquet")}
+    for turn in _rows(read_turns, turns / "turns.parquet"):
+        if turn.split is not Split.TRAIN:
+            continue
+        try:
+            prompt = prompt_of(scenes[turn.scene_id], contexts[turn.context_id], turn.question)
+        except (KeyError, IndexError) as error:
+            raise DataError(
+                f"{turns}/turns.parquet: turn {turn.turn_id} has no such scene, context set or region "
+                f"(scene {turn.scene_id}, context set {turn.context_id}): {error}",
+                hint="`dvc repro validate` finds every such turn; run the generate stage again",
+            ) from error
+        yield turn, prompt
+
+
+def _rows(read: Callable[[Path], Iterator[_Row]], path: Path) -> Iterator[_Row]:
+    try:
+        yield from read(path)
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"{path} cannot be read: {error}", hint="run the stage that writes the file again"
+        ) from error
 
 
 def tokenizer_texts(scenes: Path, turns: Path) -> Iterator[str]:
     """What the small tokenizer is trained on: each context set once, each question and answer."""
-    by_id = {s.scene_id: s for s in read_scenes(scenes / "scenes.parquet")}
+    by_id = {s.scene_id: s for s in _rows(read_scenes, scenes / "scenes.parquet")}
     seen: set[str] = set()
     for turn, prompt in training_prompts(by_id, turns):
         yield turn.question

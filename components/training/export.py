@@ -51,6 +51,7 @@ def _check(model: "Qwen2VLForConditionalGeneration", folder: Path, data: Trainin
             f"the saved model has other weights than the trained one: {different}",
             hint="this is a bug in rcvit: report it",
         )
+    model = model.to(loaded.device)  # an untrained model has not left the CPU yet
     batch = {name: value.to(loaded.device) for name, value in Collator(processor)([data[0]]).items()}
     batch.pop("labels")
     with torch.inference_mode():

@@ -51,7 +51,8 @@ def train_model(
     settings = json.dumps([model.model_dump(), training.model_dump(), seed], sort_keys=True)
     code = [path for part in ("rcmu", "training") for path in (_CODE / part).glob("*.py")]
     data = [scenes / "scenes.parquet", turns / "contexts.parquet", turns / "turns.parquet"]
-    own = checkpoints / inputs_digest(settings, [*data, deepspeed, *code])[:16]
+    base = [path for path in Path(model.base).glob("*") if path.is_file()]  # none for a hub id or "scratch"
+    own = checkpoints / inputs_digest(settings, [*data, deepspeed, *code, *base])[:16]
     own.mkdir(parents=True, exist_ok=True)
     curves.mkdir(parents=True, exist_ok=True)
     job = Job(
@@ -68,19 +69,22 @@ def train_model(
     )
     job.failure.unlink(missing_ok=True)
     (own / "job.json").write_text(job.model_dump_json(indent=1), encoding="utf-8")
-    _launch(own / "job.json", ranks=training.world_size)
+    if _launch(own / "job.json", ranks=training.world_size) == 0:
+        return
     if job.failure.exists():
         failure = json.loads(job.failure.read_text(encoding="utf-8"))
         raise error_class(failure["exit_code"])(failure["message"], hint=failure["hint"])
-    if not (folder / "model.safetensors").exists() and not list(folder.glob("model-*.safetensors")):
-        raise LostRankError(
-            "a rank ended without an error of its own: it was killed, or ran out of memory",
-            hint="run the same command again: training resumes from the last complete checkpoint",
-        )
+    raise LostRankError(
+        "a rank ended without an error of its own: it was killed, or ran out of memory",
+        hint="run the same command again: training resumes from the last complete checkpoint",
+    )
 
 
-def _launch(job: Path, *, ranks: int) -> None:
-    """Run torchrun in a session of its own until it ends, and leave no process behind."""
+def _launch(job: Path, *, ranks: int) -> int:
+    """Run torchrun in a session of its own until it ends, leave no process behind, and return its exit code.
+
+    Zero means that every rank ended well, rank 0 after the checks of the export.
+    """
     command = [
         *(sys.executable, "-m", "torch.distributed.run"),
         *("--nnodes", "1", "--nproc-per-node", str(ranks)),
@@ -100,7 +104,7 @@ def _launch(job: Path, *, ranks: int) -> None:
     )
     tree = psutil.Process(process.pid)
     try:
-        process.wait()
+        return process.wait()
     finally:
         end_tree(tree, seconds=10.0)
 

@@ -16,7 +16,10 @@ ATTENTION = "sdpa"
 
 
 def allow_hub(base: str) -> None:
-    """The hub is reached only for a base that is neither "scratch" nor a folder."""
+    """The hub is reached only for a base that is neither "scratch" nor a folder.
+
+    Has an effect only before the first import of transformers or huggingface_hub.
+    """
     if base != TINY_BASE and not Path(base).is_dir():
         os.environ["HF_HUB_OFFLINE"] = "0"
 
@@ -72,16 +75,20 @@ def build_from_scratch(
 
 
 def load_base(params: ModelParams) -> "tuple[Qwen2VLForConditionalGeneration, Processor]":
-    """The published base named by `params.base` at `params.revision`, with the pixel budget of params."""
-    import torch
-    from transformers import Qwen2VLForConditionalGeneration
+    """The published base named by `params.base` at `params.revision`, with the pixel budget of params.
 
-    allow_hub(params.base)
+    Its sampling settings are left out: the published snippet decodes without any (RCMU, the prompt).
+    """
+    import torch
+    from transformers import GenerationConfig, Qwen2VLForConditionalGeneration
+
     processor = Processor.from_folder(params.base, revision=params.revision)
     processor.image_processor.size = image_size(params)
     model = Qwen2VLForConditionalGeneration.from_pretrained(
         params.base, revision=params.revision, dtype=torch.float32, attn_implementation=ATTENTION
     )
+    ends = {name: getattr(model.generation_config, name) for name in ("eos_token_id", "pad_token_id")}
+    model.generation_config = GenerationConfig(do_sample=False, **ends)
     return model, processor
 
 

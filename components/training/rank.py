@@ -10,6 +10,7 @@ from pathlib import Path
 from components.errors import RcvitError, TrainingError
 from components.process import die_with_owner
 from components.training.job import Job
+from components.training.model import allow_hub
 
 TORCHRUN_NOTICES = 5.0  # seconds; own choice, torchrun looks at its ranks every 0.1 s
 
@@ -17,7 +18,9 @@ TORCHRUN_NOTICES = 5.0  # seconds; own choice, torchrun looks at its ranks every
 def main() -> None:
     """Train, and leave the reason of a failure where the launcher reads it."""
     job = Job.model_validate_json(Path(sys.argv[1]).read_text(encoding="utf-8"))
-    die_with_owner(os.environ)
+    die_with_owner(os.environ)  # the launcher
+    die_with_owner({})  # and torchrun, which would leave its ranks behind when it is killed
+    allow_hub(job.model.base)  # before transformers is imported, which reads the switch once
     import torch
 
     if not torch.cuda.is_available():

@@ -1,0 +1,59 @@
+"""A broken sample is an error that names it, never a sample left out."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from components.errors import DataError
+from components.rcmu import Scene, Split, Turn
+from components.rcmu.tables import SCENES, TURNS, read_scenes, read_turns, write_models
+from components.training.data import TrainingSet
+from components.training.processor import Processor
+from tests.training.conftest import scene, write_data
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    write_data(tmp_path, [scene(name, Split.TRAIN, 56) for name in "ab"], ("Ada.", "Ben."))
+    return tmp_path
+
+
+def other_scene(turns: list[Turn], scenes: list[Scene]) -> None:
+    turns[3] = turns[3].model_copy(update={"scene_id": "nowhere"})
+
+
+def other_context(turns: list[Turn], scenes: list[Scene]) -> None:
+    turns[3] = turns[3].model_copy(update={"context_id": "nowhere"})
+
+
+def truncated(turns: list[Turn], scenes: list[Scene]) -> None:
+    scenes[1] = scenes[1].model_copy(update={"image": scenes[1].image[:60]})
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (other_scene, r"turn b/c0/t1 has no such scene, context set or region \(scene nowhere"),
+        (other_context, r"turn b/c0/t1 has no such .* context set nowhere"),
+        (truncated, "the image of scene b does not decode"),
+    ],
+)
+def test_a_broken_sample_is_an_error_with_its_id(
+    folder: Path, processor: Processor, spoil: Callable[[list[Turn], list[Scene]], None], message: str
+) -> None:
+    turns, scenes = list(read_turns(folder / "turns.parquet")), list(read_scenes(folder / "scenes.parquet"))
+    spoil(turns, scenes)
+    write_models(folder / "turns.parquet", TURNS, turns)
+    write_models(folder / "scenes.parquet", SCENES, scenes)
+    with pytest.raises(DataError, match=message):
+        TrainingSet(folder, folder, processor, max_length=1000)
+
+
+@pytest.mark.parametrize("name", ["scenes", "contexts", "turns"])
+def test_a_file_that_is_not_parquet_is_an_error_with_its_name(
+    folder: Path, processor: Processor, name: str
+) -> None:
+    (folder / f"{name}.parquet").write_bytes(b"junk")
+    with pytest.raises(DataError, match=rf"{name}\.parquet cannot be read"):
+        TrainingSet(folder, folder, processor, max_length=1000)
