@@ -166,18 +166,24 @@ def _settings() -> Iterator[Finding]:
 
 
 def _tracking(settings: Settings) -> Finding:
-    import mlflow
-    from mlflow.exceptions import MlflowException
+    import httpx
+    import sqlalchemy
 
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-    # A database URL may hold a password: only its scheme is shown.
-    kind = f"{settings.tracking_uri.partition(':')[0]} database or server"
+    # A database URL may hold a password: only its kind is shown. MLflow itself would try for minutes.
+    uri = settings.tracking_uri
+    kind = f"{uri.partition(':')[0]} {'server' if settings.artifact_root is None else 'database'}"
+    cure = "check RCVIT_TRACKING_URI, and that its server runs"
     try:
-        mlflow.MlflowClient(tracking_uri=settings.tracking_uri).search_experiments(max_results=1)
-    except MlflowException as error:
-        first_line = str(error).splitlines()[0]
-        cure = f"check RCVIT_TRACKING_URI: {first_line}"
-        return Finding(check="MLflow", state="broken", found=f"{kind} does not answer", cure=cure)
+        if settings.artifact_root is None:
+            httpx.get(f"{uri}/health", timeout=5).raise_for_status()
+        else:
+            settings.home.mkdir(parents=True, exist_ok=True)
+            engine = sqlalchemy.create_engine(uri)
+            engine.connect().close()
+            engine.dispose()
+    except (httpx.HTTPError, sqlalchemy.exc.SQLAlchemyError, ImportError, OSError) as error:
+        found = f"{kind} does not answer ({type(error).__name__})"
+        return Finding(check="MLflow", state="broken", found=found, cure=cure)
     return Finding(check="MLflow", state="ok", found=f"{kind} answers")
 
 
