@@ -50,7 +50,7 @@ $(VENV)/.ready: pyproject.toml requirements.lock | $(BIN)/python
 	@$(INSTALL) --editable .
 	@touch $@
 
-$(VENV)/.ready-dev: pyproject.toml requirements.lock | $(VENV)/.ready
-	@echo "installing what the tests need"
+$(VENV)/.ready-dev: pyproject.toml requirements.lock | $(BIN)/python
+	@echo "installing what requirements.lock pins and the tests need: a few minutes the first time"
 	@$(INSTALL) --editable '.[dev]'
 	@touch $@ $(VENV)/.ready

@@ -19,7 +19,7 @@ import pytest
 from components.errors import LostRankError
 
 # The tests tell one story of one checkout: they share a worker, and each run goes on from the one before.
-pytestmark = pytest.mark.xdist_group("retrain")
+pytestmark = [pytest.mark.long, pytest.mark.xdist_group("retrain")]
 
 STAGES = ("source", "generate", "validate", "train", "evaluate")
 OUTS = {"source": "scenes", "generate": "turns", "validate": "validation", "train": "model"}
