@@ -99,6 +99,8 @@ class Miniature:
                 stdout=out,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                # A test run in the background has Ctrl-C ignored, and a child would inherit that.
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
             )
 
     def times_run(self) -> dict[str, int]:
