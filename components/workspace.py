@@ -187,7 +187,9 @@ def opened(run: Run, settings: Settings) -> Iterator[None]:
 
 def end_strays(folder: Path) -> None:
     """End what a killed run left working in a folder. Only the holder of the folder's lock may call it."""
-    ours = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
+    # Not those above us, nor what we started ourselves: a dirty run's own server works in the same folder.
+    me = psutil.Process()
+    ours = {process.pid for process in (me, *me.parents(), *me.children(recursive=True))}
     for process in psutil.process_iter():
         try:
             stray = OWNER in process.environ() and Path(process.cwd()) == folder and process.pid not in ours
