@@ -9,7 +9,6 @@ REPO = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("RCVIT_TEST_DATA", REPO.parent / "shared" / "data"))
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for marker, variable, target in (
         ("system", "RCVIT_TEST_SYSTEM", "test-system"),
@@ -20,12 +19,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             for item in items:
                 if marker in item.keywords:
                     item.add_marker(skip)
-    # Two processes share the tests file by file, so that a file's fixtures are made once; the files of
-    # e2e that need the one finished run stay together.
-    for item in items:
-        if item.get_closest_marker("xdist_group") is None:
-            shared = item.path.parent.name == "e2e" and "finished" in getattr(item, "fixturenames", ())
-            item.add_marker(pytest.mark.xdist_group("finished" if shared else str(item.path)))
 
 
 @pytest.fixture(scope="session")

@@ -18,8 +18,8 @@ import pytest
 
 from components.errors import LostRankError
 
-# The tests tell one story of one checkout: they share a worker, and each run goes on from the one before.
-pytestmark = [pytest.mark.long, pytest.mark.xdist_group("retrain")]
+# The tests tell one story of one checkout: each run goes on from the one before.
+pytestmark = pytest.mark.long
 
 STAGES = ("source", "generate", "validate", "train", "evaluate")
 OUTS = {"source": "scenes", "generate": "turns", "validate": "validation", "train": "model"}

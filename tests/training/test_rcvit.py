@@ -206,7 +206,7 @@ def test_accumulation_gives_the_loss_of_the_whole_batch(trained: Stage, stage: C
     assert cut.losses() == pytest.approx(trained.losses(), abs=1e-4)
 
 
-@pytest.mark.long  # tests/e2e/test_kill.py kills a whole run in every `make test`
+@pytest.mark.long  # tests/e2e/test_chain.py kills a whole run in every `make test`
 def test_killed_it_leaves_nothing_and_resumes_to_the_same_weights(
     trained: Stage, stage: Callable[..., Stage]
 ) -> None:
