@@ -4,10 +4,13 @@ import contextlib
 import ctypes
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO
 
 import psutil
 
@@ -59,6 +62,46 @@ def kill_when_parent_dies() -> None:
     if sys.platform == "linux":
         set_parent_death_signal = 1  # PR_SET_PDEATHSIG, linux/prctl.h
         ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
+
+
+def run_owned(
+    command: Sequence[str],
+    *,
+    env: Mapping[str, str],
+    seconds: float,
+    cwd: Path | None = None,
+    stdout: IO[bytes] | None = None,
+) -> int:
+    """Run a command in a session of its own until it ends, leave no process behind, return its exit code.
+
+    Args:
+        command: the program and its arguments.
+        env: its whole environment.
+        seconds: between TERM and KILL for what is still there when this block ends.
+        cwd: its working folder; this process's own without one.
+        stdout: where its standard output goes; this process's own without one.
+    """
+    process = subprocess.Popen(
+        command,
+        cwd=cwd,
+        env=dict(env),
+        stdin=subprocess.DEVNULL,
+        stdout=stdout,
+        start_new_session=True,
+        preexec_fn=kill_when_parent_dies,
+    )
+    tree = psutil.Process(process.pid)
+    try:
+        return process.wait()
+    finally:
+        end_tree(tree, seconds=seconds)
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def main() -> None:

@@ -6,10 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-import psutil
-
 from components.errors import StageError, error_class
-from components.process import OWNER, end_tree, kill_when_parent_dies
+from components.process import OWNER, run_owned
 from components.stages import FAILURES, STARTED
 from components.workspace import Run
 
@@ -46,20 +44,13 @@ def call(run: Run, *arguments: str) -> int:
     log = run.folder / ".rcvit/dvc.log"
     log.parent.mkdir(exist_ok=True)
     with log.open("ab") as remarks:
-        process = subprocess.Popen(
+        return run_owned(
             [sys.executable, "-m", "dvc", *arguments],
             cwd=run.folder,
             env=environment(run.folder),
-            stdin=subprocess.DEVNULL,
             stdout=remarks,
-            start_new_session=True,
-            preexec_fn=kill_when_parent_dies,
+            seconds=15.0,
         )
-    tree = psutil.Process(process.pid)
-    try:
-        return process.wait()
-    finally:
-        end_tree(tree, seconds=15.0)
 
 
 def unchanged(run: Run) -> bool:

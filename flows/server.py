@@ -1,7 +1,6 @@
 """Servers of our own on loopback. They end with the process that started them, also by `kill -9`."""
 
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -13,7 +12,7 @@ import httpx
 import psutil
 
 from components.errors import SettingsError
-from components.process import OWNER, end_tree
+from components.process import OWNER, end_tree, free_port
 
 START_LIMIT = 90.0  # seconds; a first start makes the database and has taken 9 s on two busy cores
 
@@ -105,10 +104,3 @@ def _wait(process: "subprocess.Popen[bytes]", ready: str, log: Path) -> None:
             time.sleep(0.2)
     end = "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-5:])
     raise SettingsError(f"the server on {ready} did not start:\n{end}", hint=f"read {log}; `rcvit doctor`")
-
-
-def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -2,16 +2,12 @@
 
 import json
 import os
-import socket
-import subprocess
 import sys
 from pathlib import Path
 
-import psutil
-
 from components.errors import LostRankError, ParamsError, error_class
 from components.params import ModelParams, TrainingParams
-from components.process import OWNER, end_tree, kill_when_parent_dies
+from components.process import OWNER, free_port, run_owned
 from components.training.checkpoints import inputs_digest
 from components.training.job import Job
 
@@ -88,7 +84,7 @@ def _launch(job: Path, *, ranks: int) -> int:
     command = [
         *(sys.executable, "-m", "torch.distributed.run"),
         *("--nnodes", "1", "--nproc-per-node", str(ranks)),
-        *("--master-addr", "127.0.0.1", "--master-port", str(_free_port())),
+        *("--master-addr", "127.0.0.1", "--master-port", str(free_port())),
         *("--module", "components.training.rank", str(job)),
     ]
     # One thread per rank: faster than the default on busy cores, and it fixes the order of sums.
@@ -96,20 +92,5 @@ def _launch(job: Path, *, ranks: int) -> int:
     # torch warns of its own calls to its own deprecated names, on every rank.
     quiet = {"PYTHONWARNINGS": "ignore::FutureWarning"}
     path = os.pathsep.join(filter(None, [str(_CODE.parent), os.environ.get("PYTHONPATH")]))
-    process = subprocess.Popen(
-        command,
-        env={**os.environ, **threads, **quiet, "PYTHONPATH": path, OWNER: str(os.getpid())},
-        start_new_session=True,
-        preexec_fn=kill_when_parent_dies,
-    )
-    tree = psutil.Process(process.pid)
-    try:
-        return process.wait()
-    finally:
-        end_tree(tree, seconds=10.0)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    env = {**os.environ, **threads, **quiet, "PYTHONPATH": path, OWNER: str(os.getpid())}
+    return run_owned(command, env=env, seconds=10.0)

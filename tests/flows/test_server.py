@@ -12,7 +12,8 @@ import psutil
 import pytest
 
 from components.errors import SettingsError
-from flows.server import free_port, prefect_server, running
+from components.process import free_port
+from flows.server import prefect_server, running
 
 OWNER = """
 import sys, time
