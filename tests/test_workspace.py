@@ -1,5 +1,6 @@
 """Workspaces: what makes a checkout dirty, what a run's digest covers, worktrees, locks and recipes."""
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -8,6 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 import yaml
 
@@ -359,13 +361,32 @@ def test_what_a_killed_run_left_in_the_workspace_is_ended_and_nothing_else(tmp_p
     owned = {**os.environ, OWNER: "1"}
     here.mkdir()
     elsewhere.mkdir()
-    stray = subprocess.Popen(sleep, cwd=here, env=owned)
-    others = [subprocess.Popen(sleep, cwd=here), subprocess.Popen(sleep, cwd=elsewhere, env=owned)]
+
+    def left_behind(cwd: Path, env: dict[str, str]) -> psutil.Process:
+        """A process whose parent has ended, as after kill -9."""
+        starter = ["sh", "-c", '"$@" >/dev/null & echo $!', "sh", *sleep]
+        ended = subprocess.run(starter, cwd=cwd, env=env, stdout=subprocess.PIPE, check=True)
+        return psutil.Process(int(ended.stdout))
+
+    stray = left_behind(here, owned)
+    others = [left_behind(here, dict(os.environ)), left_behind(elsewhere, owned)]
+    child = subprocess.Popen(sleep, cwd=here, env=owned)  # as a dirty run's own Prefect server
     try:
         end_strays(here)
-        assert stray.poll() is not None
-        assert all(process.poll() is None for process in others)
+        assert not _works(stray)
+        assert all(_works(process) for process in others)
+        assert child.poll() is None
     finally:
         for process in [stray, *others]:
-            process.kill()
-            process.wait()
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        child.kill()
+        child.wait()
+
+
+def _works(process: psutil.Process) -> bool:
+    """Whether it still runs; where nobody collects orphans, an ended one stays as a zombie."""
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
