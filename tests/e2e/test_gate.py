@@ -26,9 +26,9 @@ def test_trained_passes_and_untrained_is_refused_with_the_same_thresholds(
 ) -> None:
     small = small_params(
         repo,
-        source={"scenes": 60},
-        generation={"context_sets": 3},
-        training={"micro_batch_size": 8, "learning_rate": 0.004, "checkpoint_every": 250},
+        source={"scenes": 60, "max_regions": 2},
+        generation={"context_sets": 3, "facts_per_text": 1},
+        training={"micro_batch_size": 8, "learning_rate": 0.004, "checkpoint_every": 200},
         evaluation={"max_new_tokens": 40},
     )
     params = Params.model_validate(small)  # the thresholds are the tiny profile's own
@@ -39,5 +39,5 @@ def test_trained_passes_and_untrained_is_refused_with_the_same_thresholds(
     untrained = verdict_after(checkout, params, steps=0)
     assert not untrained.passed
     assert all(requirement.short_by > 0 for requirement in untrained.requirements)
-    trained = verdict_after(checkout, params, steps=250)
+    trained = verdict_after(checkout, params, steps=200)
     assert trained.passed, trained.lines
