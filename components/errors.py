@@ -52,8 +52,14 @@ class TrainingError(RcvitError):
     exit_code = 14
 
 
+class MemoryLimitError(RcvitError):
+    """A rank ran out of memory, and would again with the same params."""
+
+    exit_code = 15
+
+
 class LostRankError(RcvitError):
-    """A rank died or was preempted; training resumes from the last complete checkpoint."""
+    """A rank died or waited in vain for another; training resumes from the last complete checkpoint."""
 
     exit_code = 16
     retry_helps = True
@@ -69,6 +75,12 @@ class StageError(RcvitError):
     """A DVC stage failed in a way its own record does not explain."""
 
     exit_code = 18
+
+
+class PreemptedError(RcvitError):
+    """The machine was asked for by its owner; training saved a checkpoint and stopped."""
+
+    exit_code = 19
 
 
 def error_class(exit_code: int) -> type[RcvitError]:

@@ -79,7 +79,6 @@ class ModelParams(_Section):
     revision: str | None  # commit of a hub model
     min_pixels: int = Field(ge=784)  # of an image after resizing; 784 is one visual token
     max_pixels: int = Field(ge=784)
-    max_length: int = Field(ge=64)  # tokens of a sample; a longer one is dropped whole and counted
     scratch: ScratchParams
 
     @model_validator(mode="after")
@@ -89,15 +88,38 @@ class ModelParams(_Section):
         return self
 
 
+class LearningRates(_Section):
+    """The rate of each part at its highest; null freezes the part."""
+
+    vision: float | None = Field(gt=0)  # the tower
+    merger: float | None = Field(gt=0)  # from the tower's patches to image tokens
+    language: float | None = Field(gt=0)
+
+    @model_validator(mode="after")
+    def _something_learns(self) -> Self:
+        if not any((self.vision, self.merger, self.language)):
+            raise ValueError("vision, merger and language are all null: nothing would be trained")
+        return self
+
+
+class LoraParams(_Section):
+    """Low-rank adapters on the language model's linear layers (Hu et al., arXiv 2106.09685)."""
+
+    rank: int = Field(ge=1)
+    alpha: int = Field(ge=1)  # an adapter's output counts alpha / rank times
+
+
 class TrainingParams(_Section):
     """RCVIT. The world size changes the result, so it stands here."""
 
     world_size: int = Field(ge=1)
     deepspeed: str = Field(pattern=r"^[a-z0-9_]+$")  # name of a file in infra/deepspeed
-    micro_batch_size: int = Field(ge=1)  # samples per rank and forward pass
+    sequence_tokens: int = Field(ge=64)  # budget of a packed sequence; a longer sample is dropped and counted
+    micro_batch_size: int = Field(ge=1)  # sequences per rank and forward pass
     gradient_accumulation: int = Field(ge=1)
     steps: int = Field(ge=0)  # optimizer steps; 0 exports the untrained model
-    learning_rate: float = Field(gt=0)
+    learning_rates: LearningRates
+    lora: LoraParams | None  # null trains all of the language model
     warmup_steps: int = Field(ge=0)
     weight_decay: float = Field(ge=0)
     max_grad_norm: float = Field(gt=0)
@@ -105,6 +127,12 @@ class TrainingParams(_Section):
     keep_checkpoints: int = Field(ge=2)
     bf16: bool
     gradient_checkpointing: bool
+
+    @model_validator(mode="after")
+    def _adapters_learn(self) -> Self:
+        if self.lora and self.learning_rates.language is None:
+            raise ValueError("lora needs learning_rates.language, the rate of its adapters")
+        return self
 
 
 class EvaluationParams(_Section):

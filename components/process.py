@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -71,6 +71,7 @@ def run_owned(
     seconds: float,
     cwd: Path | None = None,
     stdout: IO[bytes] | None = None,
+    started: Callable[["subprocess.Popen[bytes]"], None] | None = None,
 ) -> int:
     """Run a command in a session of its own until it ends, leave no process behind, return its exit code.
 
@@ -80,6 +81,7 @@ def run_owned(
         seconds: between TERM and KILL for what is still there when this block ends.
         cwd: its working folder; this process's own without one.
         stdout: where its standard output goes; this process's own without one.
+        started: called with the process once it runs.
     """
     process = subprocess.Popen(
         command,
@@ -92,6 +94,8 @@ def run_owned(
     )
     tree = psutil.Process(process.pid)
     try:
+        if started:
+            started(process)
         return process.wait()
     finally:
         end_tree(tree, seconds=seconds)

@@ -37,7 +37,7 @@ def test_a_checkout_starts_with_the_tiny_profile(repo: Path) -> None:
 
 def test_three_mistakes_are_reported_at_once(repo: Path, tmp_path: Path) -> None:
     content = yaml.safe_load((repo / "params.yaml").read_text())
-    content["training"]["learning_rate"] = -1
+    content["training"]["learning_rates"]["vision"] = -1
     content["source"]["kind"] = "flickr"
     content["evaluation"]["batchsize"] = 4
     broken = tmp_path / "params.yaml"
@@ -46,7 +46,7 @@ def test_three_mistakes_are_reported_at_once(repo: Path, tmp_path: Path) -> None
         load_params(broken)
     message = str(caught.value)
     assert "has 3 mistake(s)" in message
-    for place in ("training.learning_rate", "source.kind", "evaluation.batchsize", str(broken)):
+    for place in ("training.learning_rates.vision", "source.kind", "evaluation.batchsize", str(broken)):
         assert place in message
 
 

@@ -101,10 +101,14 @@ def _answers(
     turns: Sequence[Turn],
     params: EvaluationParams,
 ) -> list[str]:
+    import torch
     from PIL import Image
 
     from components.training import load_for_inference
 
+    # As a training rank on a CPU: more threads are hardly faster on idle cores, many times slower on busy
+    # ones, and they change the order of sums.
+    torch.set_num_threads(1)
     model, processor = load_for_inference(folder)
     answers: list[str] = []
     with tqdm(total=len(turns), desc="benchmark", unit="question", mininterval=2) as progress:

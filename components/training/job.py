@@ -12,13 +12,14 @@ class Job(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    scenes: Path
-    turns: Path
     model: ModelParams
     training: TrainingParams
     seed: int
+    inputs: str  # digest of everything that the result depends on
+    processor: Path  # tokenizer and image processor
+    forest: Path  # the training split, tokenised
     deepspeed: Path  # a DeepSpeed config file
-    checkpoints: Path  # of this digest
+    checkpoints: Path  # of these inputs
     curve: Path  # JSON lines
     folder: Path  # for the export
     failure: Path  # a rank that fails writes its error here

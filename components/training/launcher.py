@@ -2,14 +2,24 @@
 
 import json
 import os
+import shutil
+import signal
+import subprocess
 import sys
+import threading
 from pathlib import Path
+from types import FrameType
+
+import psutil
 
 from components.errors import LostRankError, ParamsError, error_class
 from components.params import ModelParams, TrainingParams
 from components.process import OWNER, free_port, run_owned
 from components.training.checkpoints import inputs_digest
+from components.training.forest import Forest, plant, tokenizer_texts
 from components.training.job import Job
+from components.training.model import allow_hub, make_processor
+from components.training.processor import Processor
 
 _CODE = Path(__file__).resolve().parent.parent  # components/
 
@@ -34,7 +44,9 @@ def train_model(
     Raises:
         ParamsError: when the named DeepSpeed config does not exist.
         DataError: when a sample is broken; the message names it.
-        LostRankError: when a rank died without an error of its own, by a signal for example.
+        MemoryLimitError: when a rank ran out of memory.
+        LostRankError: when a rank died without an error of its own, or waited in vain for another.
+        PreemptedError: after SIGTERM, with a checkpoint.
         TrainingError: when a rank failed.
     """
     deepspeed = deepspeed_configs / f"{training.deepspeed}.json"
@@ -44,24 +56,30 @@ def train_model(
             f"training.deepspeed {training.deepspeed!r} names no file of {deepspeed_configs}",
             hint=f"use one of: {known}",
         )
+    allow_hub(model.base)  # before transformers is imported, which reads the switch once
     settings = json.dumps([model.model_dump(), training.model_dump(), seed], sort_keys=True)
     code = [path for part in ("rcmu", "training") for path in (_CODE / part).glob("*.py")]
     data = [scenes / "scenes.parquet", turns / "contexts.parquet", turns / "turns.parquet"]
     base = [path for path in Path(model.base).glob("*") if path.is_file()]  # none for a hub id or "scratch"
-    own = checkpoints / inputs_digest(settings, [*data, deepspeed, *code, *base])[:16]
+    inputs = inputs_digest(settings, [*data, deepspeed, *code, *base])
+    own = checkpoints.resolve() / inputs[:16]
     own.mkdir(parents=True, exist_ok=True)
     curves.mkdir(parents=True, exist_ok=True)
+    processor = _processor(model, scenes, turns, own / "processor")
+    forest = plant(scenes, turns, processor, own / "forest", limit=training.sequence_tokens)
+    _print_counts(forest)
     job = Job(
-        scenes=scenes.resolve(),
-        turns=turns.resolve(),
         model=model,
         training=training,
         seed=seed,
+        inputs=inputs,
+        processor=own / "processor",
+        forest=forest.folder,
         deepspeed=deepspeed.resolve(),
-        checkpoints=own.resolve(),
+        checkpoints=own,
         curve=curves.resolve() / "curve.jsonl",
         folder=folder.resolve(),
-        failure=own.resolve() / "failure.json",
+        failure=own / "failure.json",
     )
     job.failure.unlink(missing_ok=True)
     (own / "job.json").write_text(job.model_dump_json(indent=1), encoding="utf-8")
@@ -71,9 +89,34 @@ def train_model(
         failure = json.loads(job.failure.read_text(encoding="utf-8"))
         raise error_class(failure["exit_code"])(failure["message"], hint=failure["hint"])
     raise LostRankError(
-        "a rank ended without an error of its own: it was killed, or ran out of memory",
+        "a rank ended without an error of its own: it was killed, perhaps by the kernel for lack of memory",
         hint="run the same command again: training resumes from the last complete checkpoint",
     )
+
+
+def _processor(model: ModelParams, scenes: Path, turns: Path, folder: Path) -> Processor:
+    """The base's tokenizer and image processor with our pixel budget, or small ones of our own; kept."""
+    if not folder.exists():
+        building = folder.with_name(f".{folder.name}")
+        shutil.rmtree(building, ignore_errors=True)
+        made = make_processor(model, lambda: tokenizer_texts(scenes, turns))
+        made.save_pretrained(building)
+        building.rename(folder)
+    return Processor.from_folder(folder)
+
+
+def _print_counts(forest: Forest) -> None:
+    """What the training set holds and what was left out, for the terminal."""
+    report = forest.report()
+    dropped, marked = len(report["dropped_too_long"]), len(report["special_token_strings"])
+    print(
+        f"{report['samples']:,} training samples on {len(forest.grids):,} images, "
+        f"{report['answer_tokens']:,} answer tokens; {dropped} dropped as too long",
+        file=sys.stderr,
+        flush=True,
+    )
+    if marked:
+        print(f"{marked} turn(s) hold special-token strings, kept as plain text", file=sys.stderr)
 
 
 def _launch(job: Path, *, ranks: int) -> int:
@@ -93,4 +136,20 @@ def _launch(job: Path, *, ranks: int) -> int:
     quiet = {"PYTHONWARNINGS": "ignore::FutureWarning"}
     path = os.pathsep.join(filter(None, [str(_CODE.parent), os.environ.get("PYTHONPATH")]))
     env = {**os.environ, **threads, **quiet, "PYTHONPATH": path, OWNER: str(os.getpid())}
-    return run_owned(command, env=env, seconds=10.0)
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        return run_owned(command, env=env, seconds=10.0, started=_hand_on_term)
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
+
+
+def _hand_on_term(torchrun: "subprocess.Popen[bytes]") -> None:
+    """SIGTERM goes to the ranks, which save a checkpoint: torchrun would give them 30 s and then KILL."""
+
+    def to_ranks(number: int, frame: FrameType | None) -> None:
+        for rank in psutil.Process(torchrun.pid).children():
+            rank.terminate()
+
+    if threading.current_thread() is threading.main_thread():  # no other may set a handler
+        signal.signal(signal.SIGTERM, to_ranks)

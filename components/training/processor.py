@@ -23,13 +23,7 @@ if TYPE_CHECKING:
 IGNORED = -100  # a label that carries no loss
 SYSTEM_MESSAGE = "You are a helpful assistant."  # the chat template's default
 IMAGE_PAD = "<|image_pad|>"
-
-
-class Tokens(NamedTuple):
-    """Ids of a chat, and as many labels: the answer's own ids, IGNORED elsewhere."""
-
-    input_ids: list[int]
-    labels: list[int]
+_START, _END = Piece(text="<|im_start|>", special=True), Piece(text="<|im_end|>", special=True)
 
 
 class Pixels(NamedTuple):
@@ -44,22 +38,25 @@ class Pixels(NamedTuple):
         return int(self.grid.prod()) // 4
 
 
-def chat_pieces(prompt: Prompt, answer: str | None, *, image_tokens: int) -> list[Piece]:
-    """One user turn, the image first, and the answer, as Qwen2-VL's chat template writes them.
-
-    Joined, the pieces are the template's text with `<|image_pad|>` repeated per visual token; without an
-    answer they end where the model goes on.
-    """
-    image = [
-        Piece(text="<|vision_start|>", special=True),
+def trunk_pieces(image_tokens: int) -> list[Piece]:
+    """The chat up to and with the image, as Qwen2-VL's chat template writes it, one pad per visual token."""
+    return [
+        *(_START, Piece(text=f"system\n{SYSTEM_MESSAGE}"), _END, Piece(text="\n"), _START),
+        *(Piece(text="user\n"), Piece(text="<|vision_start|>", special=True)),
         *[Piece(text=IMAGE_PAD, special=True)] * image_tokens,
         Piece(text="<|vision_end|>", special=True),
     ]
-    start, end = Piece(text="<|im_start|>", special=True), Piece(text="<|im_end|>", special=True)
-    pieces = [start, Piece(text=f"system\n{SYSTEM_MESSAGE}"), end, Piece(text="\n")]
-    pieces += [start, Piece(text="user\n"), *image, *prompt_pieces(prompt), end, Piece(text="\n")]
-    pieces += [start, Piece(text="assistant\n")]
-    return pieces if answer is None else [*pieces, Piece(text=answer), end]
+
+
+def context_pieces(prompt: Prompt) -> list[Piece]:
+    """The prompt up to its question: the same for every question about these texts."""
+    *lines, last = prompt_pieces(prompt)
+    return [*lines, Piece(text=last.text.removesuffix(prompt.question))]
+
+
+def question_pieces(question: str) -> list[Piece]:
+    """The question to where the model goes on."""
+    return [Piece(text=question), _END, Piece(text="\n"), _START, Piece(text="assistant\n")]
 
 
 class Processor:
@@ -71,6 +68,7 @@ class Processor:
         self.tokenizer = tokenizer
         self.image_processor = image_processor
         self._ids_of_run = lru_cache(maxsize=100_000)(self._tokenise)
+        self.image_pad = int(tokenizer.convert_tokens_to_ids(IMAGE_PAD))
         self._special_ids = {token: tokenizer.convert_tokens_to_ids(token) for token in SPECIAL_TOKENS}
 
     @classmethod
@@ -97,15 +95,45 @@ class Processor:
         batch = self.image_processor(images=[image], return_tensors="pt")
         return Pixels(values=batch["pixel_values"], grid=batch["image_grid_thw"][0])
 
-    def encode(self, prompt: Prompt, answer: str | None, *, image_tokens: int) -> Tokens:
-        """Ids of a chat with one image; labels on the answer and the `<|im_end|>` that closes it."""
-        question = self._ids(chat_pieces(prompt, None, image_tokens=image_tokens))
-        if answer is None:
-            return Tokens(question, [IGNORED] * len(question))
-        reply = self._ids([Piece(text=answer), Piece(text="<|im_end|>", special=True)])
-        # "assistant\n" and the answer are one run for the template, but Qwen2's pre-tokenizer always
-        # ends a token after a newline, so the cut does not change the ids of a normalised answer.
-        return Tokens(question + reply, [IGNORED] * len(question) + reply)
+    def grid(self, *, width: int, height: int) -> tuple[int, int]:
+        """Height and width in patches that `pixels` gives an image of this size, without the image."""
+        from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
+
+        processor = self.image_processor
+        patch, budget = processor.patch_size, processor.size
+        resized = smart_resize(
+            height,
+            width,
+            factor=patch * processor.merge_size,
+            min_pixels=budget["shortest_edge"],
+            max_pixels=budget["longest_edge"],
+        )
+        return resized[0] // patch, resized[1] // patch
+
+    # A chat is cut in four: trunk, context, question, answer. The first cut lies at a special token, the
+    # others behind a newline, where Qwen2's pre-tokenizer always ends a token and NFC joins nothing: for
+    # normalised texts the ids of the parts are those of the whole.
+
+    def trunk_ids(self, *, image_tokens: int) -> list[int]:
+        """Ids of the chat up to and with the image."""
+        return self._ids(trunk_pieces(image_tokens))
+
+    def context_ids(self, prompt: Prompt) -> list[int]:
+        """Ids of the prompt up to its question."""
+        return self._ids(context_pieces(prompt))
+
+    def question_ids(self, question: str) -> list[int]:
+        """Ids of the question, to where the model goes on."""
+        return self._ids(question_pieces(question))
+
+    def answer_ids(self, answer: str) -> list[int]:
+        """Ids of the answer and the `<|im_end|>` that closes it: all that is learned."""
+        return self._ids([Piece(text=answer), _END])
+
+    def prompt_ids(self, prompt: Prompt, *, image_tokens: int) -> list[int]:
+        """Ids of the whole chat, to where the model goes on."""
+        before = self.trunk_ids(image_tokens=image_tokens) + self.context_ids(prompt)
+        return before + self.question_ids(prompt.question)
 
     def batch_for_generation(self, requests: Sequence[tuple[Prompt, "Image"]]) -> dict[str, "torch.Tensor"]:
         """Inputs of `generate` for a batch, padded on the left; shapes (batch, longest)."""
@@ -113,7 +141,7 @@ class Processor:
 
         pixels = [self.pixels(image) for _, image in requests]
         rows = [
-            self.encode(prompt, None, image_tokens=image.tokens).input_ids
+            self.prompt_ids(prompt, image_tokens=image.tokens)
             for (prompt, _), image in zip(requests, pixels, strict=True)
         ]
         longest = max(len(row) for row in rows)
@@ -123,7 +151,7 @@ class Processor:
         return {
             "input_ids": ids,
             "attention_mask": mask,
-            "mm_token_type_ids": (ids == self.id_of(IMAGE_PAD)).int(),
+            "mm_token_type_ids": (ids == self.image_pad).int(),
             "pixel_values": torch.cat([image.values for image in pixels]),
             "image_grid_thw": torch.stack([image.grid for image in pixels]),
         }

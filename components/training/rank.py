@@ -7,7 +7,7 @@ import time
 import traceback
 from pathlib import Path
 
-from components.errors import RcvitError, TrainingError
+from components.errors import LostRankError, MemoryLimitError, RcvitError, TrainingError
 from components.process import die_with_owner
 from components.training.job import Job
 from components.training.model import allow_hub
@@ -37,11 +37,29 @@ def main() -> None:
         # Where another rank was lost, this error ("connection reset") only follows from it: torchrun ends
         # this process while it sleeps, and nothing is recorded. An error of its own survives the sleep.
         time.sleep(TORCHRUN_NOTICES)
-        wrapped = TrainingError(
-            f"{type(error).__name__}: {error}", hint="read the traceback above; the same run will fail again"
-        )
+        wrapped = classed(error)
         _record(job, wrapped)
         sys.exit(wrapped.exit_code)
+
+
+def classed(error: Exception) -> RcvitError:
+    """The error as the flow decides by it."""
+    import torch
+
+    said = f"{type(error).__name__}: {error}"
+    # On a CPU torch raises a plain RuntimeError, which names its allocator.
+    if isinstance(error, torch.OutOfMemoryError | MemoryError) or "DefaultCPUAllocator" in said:
+        return MemoryLimitError(
+            said,
+            hint="in params.yaml halve training.micro_batch_size and double training.gradient_accumulation, "
+            "set training.gradient_checkpointing, lower training.sequence_tokens, or take deepspeed: zero3",
+        )
+    # Gloo reports a time-out as a RuntimeError.
+    if isinstance(error, torch.distributed.DistError) or "timed out" in said.lower():
+        return LostRankError(
+            said, hint="run the same command again: training resumes from the last checkpoint"
+        )
+    return TrainingError(said, hint="read the traceback above; the same run will fail again")
 
 
 def _record(job: Job, error: RcvitError) -> None:

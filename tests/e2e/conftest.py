@@ -18,7 +18,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "source": {"scenes": 24, "benchmark_share": 0.25},
     "generation": {"context_sets": 1},
     "model": {},
-    "training": {"micro_batch_size": 4, "steps": 24, "warmup_steps": 2, "checkpoint_every": 2},
+    "training": {"sequence_tokens": 512, "steps": 24, "warmup_steps": 2, "checkpoint_every": 2},
     "evaluation": {"max_new_tokens": 8, "bootstrap_resamples": 200, "report_scenes": 3},
 }
 SMALL_SHAPE = {"vocab_size": 600, "hidden_size": 64, "intermediate_size": 96, "layers": 2}

@@ -8,6 +8,8 @@ from components.params import Params
 from components.registry import GateVerdict, judge
 from tests.e2e.conftest import Checkout, small_params
 
+PARTS = ("vision", "merger", "language")
+
 
 def verdict_after(checkout: Checkout, params: Params, *, steps: int) -> GateVerdict:
     """Train and evaluate by the stages, then judge with the params' own thresholds."""
@@ -28,7 +30,7 @@ def test_trained_passes_and_untrained_is_refused_with_the_same_thresholds(
         repo,
         source={"scenes": 60, "max_regions": 2},
         generation={"context_sets": 3, "facts_per_text": 1},
-        training={"micro_batch_size": 8, "learning_rate": 0.004, "checkpoint_every": 200},
+        training={"checkpoint_every": 200, "learning_rates": dict.fromkeys(PARTS, 0.004)},
         evaluation={"max_new_tokens": 40},
     )
     params = Params.model_validate(small)  # the thresholds are the tiny profile's own

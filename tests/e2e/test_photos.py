@@ -17,7 +17,6 @@ def test_real_photos_come_in_under_dvc_and_end_as_a_version(
             "scenes": None,
             "max_regions": 4,
         },
-        model={"max_length": 512},
         training={"steps": 2},
         evaluation={"report_scenes": 4},
     )

@@ -30,16 +30,12 @@ MakeRun = Callable[..., Run]
 @pytest.fixture(scope="session")
 def model_folder(repo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Qwen2-VL of a few thousand weights in a Hugging Face folder."""
-    from transformers import Qwen2VLImageProcessorPil
-
-    from components.training.model import build_from_scratch, image_size
-    from components.training.processor import Processor
-    from components.training.tokenizer import train_tokenizer
+    from components.training.model import build_from_scratch, make_processor
 
     params = load_params(repo / "params.yaml").model
     shape = ScratchParams.model_validate({**params.scratch.model_dump(), **SHAPE})
-    tokenizer = train_tokenizer(["Who owns the red circle? Ada Moss.[1]"], vocab_size=shape.vocab_size)
-    processor = Processor(tokenizer, Qwen2VLImageProcessorPil(size=image_size(params)))
+    small = params.model_copy(update={"scratch": shape})
+    processor = make_processor(small, lambda: ["Who owns the red circle? Ada Moss.[1]"])
     folder = tmp_path_factory.mktemp("model")
     build_from_scratch(shape, processor, seed=2).save_pretrained(folder)
     processor.save_pretrained(folder)

@@ -1,8 +1,9 @@
 """A small processor as the tiny profile makes it, and small RCMU data to train on."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from PIL import Image
@@ -24,6 +25,11 @@ from components.rcmu.tables import CONTEXTS, SCENES, TURNS, write_models
 from components.training.processor import Processor
 from components.training.tokenizer import train_tokenizer
 
+if TYPE_CHECKING:
+    from tests.training.stage import Stage
+
+# Very different lengths: a mean per micro-batch would weigh the short answers' tokens too much.
+ANSWERS = ("Ada.", "It belongs to Ada Moss, who lives in Oslo and bought it there for 54 dollars.[1]") * 2
 CORPUS = ["Who owns the red circle?", "The red circle belongs to Ada Moss.[2]", "It cost 54 dollars."]
 SHAPE = ScratchParams(
     vocab_size=400, hidden_size=32, intermediate_size=48, layers=2, heads=2, kv_heads=1, text_init=0.1,
@@ -36,15 +42,20 @@ def prompt(text: str = "Ada Moss owns it.", question: str = "Who owns it?") -> P
     return Prompt(regions=(PromptRegion(label="circle", box=box, text=text),), question=question)
 
 
-def scene(name: str, split: Split, side: int) -> Scene:
+def scene(name: str, split: Split, width: int, height: int | None = None) -> Scene:
     file = io.BytesIO()
-    Image.new("RGB", (side, side), (side % 255, 10, 200)).save(file, "PNG")
+    height = height or width
+    # Not one color: every patch has its own.
+    shades = bytes(
+        (x * 3 + y * 7 + 50 * c) % 256 for y in range(height) for x in range(width) for c in range(3)
+    )
+    Image.frombytes("RGB", (width, height), shades).save(file, "PNG")
     region = Region(
         instance_id=f"{name}/0", label="circle", box=Box(x1=1, y1=1, x2=500, y2=500),
         expression="the circle", facts=(),
     )  # fmt: skip
     return Scene(
-        scene_id=name, split=split, image=file.getvalue(), width=side, height=side, regions=(region,)
+        scene_id=name, split=split, image=file.getvalue(), width=width, height=height, regions=(region,)
     )
 
 
@@ -70,9 +81,62 @@ def write_data(folder: Path, scenes: Sequence[Scene], answers: Sequence[str]) ->
     write_models(folder / "turns.parquet", TURNS, turns)
 
 
+def write_trees(folder: Path, trees: Sequence[Sequence[Sequence[tuple[str, str]]]]) -> None:
+    """Per scene its text sets, per text set its questions with answers; images and texts of many sizes."""
+    scenes, contexts, turns = [], [], []
+    for s, text_sets in enumerate(trees):
+        made = scene(f"s{s}", Split.TRAIN, 56 + 28 * (s % 3), 56 + 28 * (s % 2))
+        scenes.append(made)
+        for c, asked in enumerate(text_sets):
+            text = " ".join(["Ada Moss owns it and paid 54 dollars."] * (1 + (s + 2 * c) % 3)) + f" Set {c}."
+            contexts.append(
+                ContextSet(
+                    context_id=f"s{s}/c{c}", scene_id=made.scene_id, split=Split.TRAIN,
+                    regions=(ContextRegion(region=0, text=text, facts=()),),
+                )
+            )  # fmt: skip
+            for t, (question, answer) in enumerate(asked):
+                turns.append(
+                    Turn(
+                        turn_id=f"s{s}/c{c}/t{t}", context_id=f"s{s}/c{c}", scene_id=made.scene_id,
+                        split=Split.TRAIN, task=(Task.V2C, Task.C2V, Task.RCID)[t % 3], question=question,
+                        answer=answer, citations=(), claims=(),
+                    )
+                )  # fmt: skip
+    write_models(folder / "scenes.parquet", SCENES, scenes)
+    write_models(folder / "contexts.parquet", CONTEXTS, contexts)
+    write_models(folder / "turns.parquet", TURNS, turns)
+
+
 @pytest.fixture(scope="session")
 def processor() -> Processor:
     from transformers import Qwen2VLImageProcessorPil
 
     size = {"shortest_edge": 784, "longest_edge": 12544}
     return Processor(train_tokenizer(CORPUS, vocab_size=400), Qwen2VLImageProcessorPil(size=size))
+
+
+@pytest.fixture(scope="session")
+def stage_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """16 training turns, two steps of the global batch of 8, and 4 of the benchmark."""
+    folder = tmp_path_factory.mktemp("rcmu")
+    scenes = [scene(name, Split.TRAIN, 56 + 28 * n) for n, name in enumerate("abcd")]
+    write_data(folder, [*scenes, scene("z", Split.BENCHMARK, 56)], ANSWERS)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def stage(stage_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., "Stage"]:
+    """Makes stages with folders of their own."""
+    from tests.training.stage import TRAINING, Stage
+
+    def make(**changed: Any) -> "Stage":
+        return Stage(stage_data, tmp_path_factory.mktemp("stage"), TRAINING.model_copy(update=changed))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def trained(stage: Callable[..., "Stage"]) -> "Stage":
+    """A run that nothing interrupted."""
+    return stage().run()

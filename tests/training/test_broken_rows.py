@@ -8,7 +8,7 @@ import pytest
 from components.errors import DataError
 from components.rcmu import Scene, Split, Turn
 from components.rcmu.tables import SCENES, TURNS, read_scenes, read_turns, write_models
-from components.training.data import TrainingSet
+from components.training.forest import plant
 from components.training.processor import Processor
 from tests.training.conftest import scene, write_data
 
@@ -34,8 +34,8 @@ def truncated(turns: list[Turn], scenes: list[Scene]) -> None:
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (other_scene, r"turn b/c0/t1 has no such scene, context set or region \(scene nowhere"),
-        (other_context, r"turn b/c0/t1 has no such .* context set nowhere"),
+        (other_scene, r"turn b/c0/t1 has no such scene or text set \(scene nowhere"),
+        (other_context, r"turn b/c0/t1 has no such .* text set nowhere"),
         (truncated, "the image of scene b does not decode"),
     ],
 )
@@ -47,7 +47,8 @@ def test_a_broken_sample_is_an_error_with_its_id(
     write_models(folder / "turns.parquet", TURNS, turns)
     write_models(folder / "scenes.parquet", SCENES, scenes)
     with pytest.raises(DataError, match=message):
-        TrainingSet(folder, folder, processor, max_length=1000)
+        forest = plant(folder, folder, processor, folder / "forest", limit=1000)
+        forest.image(1)
 
 
 @pytest.mark.parametrize("name", ["scenes", "contexts", "turns"])
@@ -56,4 +57,5 @@ def test_a_file_that_is_not_parquet_is_an_error_with_its_name(
 ) -> None:
     (folder / f"{name}.parquet").write_bytes(b"junk")
     with pytest.raises(DataError, match=rf"{name}\.parquet cannot be read"):
-        TrainingSet(folder, folder, processor, max_length=1000)
+        forest = plant(folder, folder, processor, folder / "forest", limit=1000)
+        forest.image(1)

@@ -1,4 +1,4 @@
-"""A rank that is killed while the model is written must not pass for a success."""
+"""How a rank's end is told: killed while the model is written, or by an error of a class."""
 
 import threading
 import time
@@ -6,11 +6,13 @@ from pathlib import Path
 
 import psutil
 import pytest
+import torch
 
-from components.errors import LostRankError
+from components.errors import LostRankError, MemoryLimitError, RcvitError, TrainingError
 from components.params import ModelParams, TrainingParams, load_params
 from components.rcmu import Split
 from components.training import train_model
+from components.training.rank import classed
 from tests.training.conftest import SHAPE, scene, write_data
 
 
@@ -29,9 +31,7 @@ def kill_the_rank_that_exports(folder: Path, seen: list[int]) -> None:
 
 def test_a_rank_killed_during_the_export_is_a_lost_rank(repo: Path, tmp_path: Path) -> None:
     write_data(tmp_path, [scene("a", Split.TRAIN, 56)], ("Ada.",))
-    model = ModelParams(
-        base="scratch", revision=None, min_pixels=784, max_pixels=12544, max_length=320, scratch=SHAPE
-    )
+    model = ModelParams(base="scratch", revision=None, min_pixels=784, max_pixels=12544, scratch=SHAPE)
     once: TrainingParams = load_params(repo / "params.yaml").training.model_copy(
         update={"world_size": 1, "steps": 0}
     )
@@ -47,3 +47,23 @@ def test_a_rank_killed_during_the_export_is_a_lost_rank(repo: Path, tmp_path: Pa
         )  # fmt: skip
     killer.join()
     assert len(killed) == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), MemoryLimitError),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"), MemoryLimitError),
+        (MemoryError(), MemoryLimitError),
+        (torch.distributed.DistNetworkError("the client socket has failed to connect"), LostRankError),
+        (RuntimeError("[gloo] Timed out waiting 1800000ms for recv operation to complete"), LostRankError),
+        (ValueError("some mistake of ours"), TrainingError),
+    ],
+)
+def test_an_error_of_a_rank_is_sorted_into_the_class_that_decides(
+    error: Exception, expected: type[RcvitError]
+) -> None:
+    sorted_error = classed(error)
+    assert type(sorted_error) is expected
+    assert type(error).__name__ in sorted_error.message
+    assert sorted_error.hint

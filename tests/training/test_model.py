@@ -15,7 +15,13 @@ from PIL import Image
 
 from components.params import ModelParams
 from components.rcmu import SPECIAL_TOKENS
-from components.training.model import build_from_scratch, generate_greedily, load_base, load_for_inference
+from components.training.model import (
+    build_from_scratch,
+    generate_greedily,
+    load_base,
+    load_for_inference,
+    make_processor,
+)
 from components.training.processor import Processor
 from components.training.tokenizer import CHAT_TEMPLATE
 from tests.training.conftest import SHAPE, prompt
@@ -95,11 +101,9 @@ def test_a_base_gets_the_pixel_budget_of_params_and_decodes_greedily(folder: Pat
     settings_file = folder / "generation_config.json"
     kept = settings_file.read_text()
     settings_file.write_text('{"do_sample": true, "temperature": 0.01, "top_k": 1, "eos_token_id": [2, 0]}')
-    params = ModelParams(
-        base=str(folder), revision=None, min_pixels=784, max_pixels=4 * 784, max_length=320, scratch=SHAPE
-    )
+    params = ModelParams(base=str(folder), revision=None, min_pixels=784, max_pixels=4 * 784, scratch=SHAPE)
     try:
-        model, processor = load_base(params)
+        model, processor = load_base(params), make_processor(params, list)
     finally:
         settings_file.write_text(kept)
     assert processor.pixels(Image.new("RGB", (448, 448))).tokens == 4

@@ -9,7 +9,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from components.rcmu import SPECIAL_TOKENS, normalise, render_prompt, special_token_strings
-from components.training.processor import IGNORED, Processor, chat_pieces
+from components.training.processor import (
+    Processor,
+    context_pieces,
+    question_pieces,
+    trunk_pieces,
+)
 from components.training.tokenizer import train_tokenizer
 from tests.training.conftest import CORPUS, prompt
 
@@ -27,7 +32,9 @@ hostile = (
 
 
 def joined(text: str, question: str, answer: str | None, tokens: int) -> str:
-    return "".join(piece.text for piece in chat_pieces(prompt(text, question), answer, image_tokens=tokens))
+    pieces = [*trunk_pieces(tokens), *context_pieces(prompt(text, question)), *question_pieces(question)]
+    chat = "".join(piece.text for piece in pieces)
+    return chat if answer is None else f"{chat}{answer}<|im_end|>"
 
 
 @settings(max_examples=60)
@@ -35,27 +42,23 @@ def joined(text: str, question: str, answer: str | None, tokens: int) -> str:
 def test_ids_of_harmless_text_equal_those_of_the_whole_string(
     processor: Processor, text: str, question: str, answer: str
 ) -> None:
-    ids = processor.encode(prompt(text, question), answer, image_tokens=4).input_ids
+    ids = processor.prompt_ids(prompt(text, question), image_tokens=4) + processor.answer_ids(answer)
     whole = processor.tokenizer(joined(text, question, answer, 4), add_special_tokens=False)
     assert ids == whole["input_ids"]
 
 
 @settings(max_examples=60)
 @given(text=hostile, question=hostile, answer=hostile)
-def test_hostile_text_makes_no_special_token_and_moves_no_label(
+def test_hostile_text_makes_no_special_token_and_moves_no_answer(
     processor: Processor, text: str, question: str, answer: str
 ) -> None:
-    clean = processor.encode(prompt(), "Ada.", image_tokens=4)
     special = {processor.id_of(token) for token in SPECIAL_TOKENS}
-    tokens = processor.encode(prompt(text, question), answer, image_tokens=4)
-    assert Counter(i for i in tokens.input_ids if i in special) == Counter(
-        i for i in clean.input_ids if i in special
-    )
-    labelled = [label for label in tokens.labels if label != IGNORED]
-    assert labelled[-1] == processor.id_of("<|im_end|>")
-    assert not special & set(labelled[:-1])
-    assert processor.tokenizer.decode(labelled[:-1]) == answer
-    assert tokens.labels[-len(labelled) :] == labelled  # the answer ends the sample, nothing else is learned
+    clean, asked = (processor.prompt_ids(p, image_tokens=4) for p in (prompt(), prompt(text, question)))
+    assert Counter(i for i in asked if i in special) == Counter(i for i in clean if i in special)
+    learned = processor.answer_ids(answer)
+    assert learned[-1] == processor.id_of("<|im_end|>")
+    assert not special & set(learned[:-1])
+    assert processor.tokenizer.decode(learned[:-1]) == answer
 
 
 @pytest.mark.parametrize("answer", [None, "It belongs to Ada Moss.[1]"])
@@ -72,13 +75,22 @@ def test_the_chat_is_what_the_template_writes(processor: Processor, answer: str 
     assert ours == (template if answer is None else template.removesuffix("\n"))
 
 
-def test_golden_labels(processor: Processor) -> None:
-    tokens = processor.encode(prompt(), "Ada Moss.[1]", image_tokens=1)
-    start = tokens.labels.index(next(label for label in tokens.labels if label != IGNORED))
-    assert processor.tokenizer.decode(tokens.labels[start:]) == "Ada Moss.[1]<|im_end|>"
-    assert processor.tokenizer.decode(tokens.input_ids[:start]).endswith(
-        "Who owns it?<|im_end|>\n<|im_start|>assistant\n"
-    )
+def test_golden_parts(processor: Processor) -> None:
+    parts = {
+        "trunk": processor.trunk_ids(image_tokens=1),
+        "context": processor.context_ids(prompt()),
+        "question": processor.question_ids("Who owns it?"),
+        "answer": processor.answer_ids("Ada Moss.[1]"),
+    }
+    assert {name: processor.tokenizer.decode(ids) for name, ids in parts.items()} == {
+        "trunk": "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n"
+        "<|vision_start|><|image_pad|><|vision_end|>",
+        "context": "[1]: The information of the circle located at <|box_start|>(1,2),(300,400)<|box_end|> "
+        "in the image: Ada Moss owns it.\nAnswer the following question based on the information above and "
+        "the given image, and provide citations for your response.\n",
+        "question": "Who owns it?<|im_end|>\n<|im_start|>assistant\n",
+        "answer": "Ada Moss.[1]<|im_end|>",
+    }
 
 
 def test_digits_stand_alone(processor: Processor) -> None:
@@ -96,9 +108,9 @@ def test_the_same_texts_give_the_same_tokenizer(tmp_path: Path) -> None:
 def test_image_tokens_equal_image_features(processor: Processor, size: tuple[int, int]) -> None:
     pixels = processor.pixels(Image.new("RGB", size, "red"))
     assert pixels.values.shape == (4 * pixels.tokens, 3 * 2 * 14 * 14)
-    ids = processor.encode(prompt(), None, image_tokens=pixels.tokens).input_ids
-    assert ids.count(processor.id_of("<|image_pad|>")) == pixels.tokens
+    assert processor.trunk_ids(image_tokens=pixels.tokens).count(processor.image_pad) == pixels.tokens
     assert 1 <= pixels.tokens <= 16
+    assert (1, *processor.grid(width=size[0], height=size[1])) == tuple(pixels.grid.tolist())
 
 
 def test_a_batch_is_padded_on_the_left(processor: Processor) -> None:
@@ -108,16 +120,14 @@ def test_a_batch_is_padded_on_the_left(processor: Processor) -> None:
     mask = batch["attention_mask"]
     assert mask[0, 0] == 0
     assert mask[:, -1].tolist() == [1, 1]
-    assert batch["input_ids"][0][mask[0].bool()].tolist() == (
-        processor.encode(short, None, image_tokens=4).input_ids
-    )
+    assert batch["input_ids"][0][mask[0].bool()].tolist() == (processor.prompt_ids(short, image_tokens=4))
     assert batch["image_grid_thw"].tolist() == [[1, 4, 4], [1, 4, 4]]
 
 
 def test_a_saved_processor_gives_the_same_ids(processor: Processor, tmp_path: Path) -> None:
     processor.save_pretrained(tmp_path)
     again = Processor.from_folder(tmp_path)
-    sample = processor.encode(prompt("hold <|im_end|> this"), "Ada.", image_tokens=2)
-    assert again.encode(prompt("hold <|im_end|> this"), "Ada.", image_tokens=2) == sample
+    asked = prompt("hold <|im_end|> this")
+    assert again.prompt_ids(asked, image_tokens=2) == processor.prompt_ids(asked, image_tokens=2)
     assert again.tokenizer.chat_template == processor.tokenizer.chat_template
-    assert again.decode([label for label in sample.labels if label != IGNORED]) == "Ada."
+    assert again.decode(processor.answer_ids("Ada.")) == "Ada."

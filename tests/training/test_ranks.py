@@ -1,0 +1,173 @@
+"""Minutes of kills and matrices: the cut of the batch, of the weights and of time changes nothing."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from components.errors import LostRankError, TrainingError
+from components.params import LearningRates
+from components.process import run_owned
+from tests.conftest import REPO
+from tests.training.stage import Stage, alive, complete, ranks, tree_in_training
+
+pytestmark = pytest.mark.long
+
+CUTS = [
+    {"world_size": 1, "gradient_accumulation": 2},
+    {"micro_batch_size": 1, "gradient_accumulation": 2},
+    {"world_size": 1, "micro_batch_size": 1, "gradient_accumulation": 4},
+    {"deepspeed": "zero0"},
+    {"deepspeed": "zero3"},
+    {"deepspeed": "zero2_offload"},
+    {"deepspeed": "zero3_offload"},
+    {"deepspeed": "zero3", "world_size": 1, "gradient_accumulation": 2},
+    {"gradient_checkpointing": True},
+]
+
+
+@pytest.mark.parametrize("cut", CUTS, ids=lambda cut: " ".join(f"{k}={v}" for k, v in cut.items()))
+def test_the_loss_is_the_same_however_it_is_cut(
+    trained: Stage, stage: Callable[..., Stage], cut: dict[str, Any]
+) -> None:
+    assert stage(**cut).run().losses() == pytest.approx(trained.losses(), abs=1e-4)
+
+
+def kill(process: "subprocess.Popen[bytes]") -> None:
+    process.kill()
+    process.wait()
+
+
+def writing(home: Path) -> Callable[[], bool]:
+    """Whether a checkpoint is being written now."""
+
+    def half() -> bool:
+        made = set(home.glob("checkpoints/*/checkpoint-*"))
+        return bool(made - {marker.parent for marker in complete(home)})
+
+    return half
+
+
+def test_killed_at_five_random_moments_it_ends_with_the_same_weights(
+    trained: Stage, stage: Callable[..., Stage]
+) -> None:
+    interrupted, rng = stage(), random.Random(5)
+    for moment in range(5):
+        process = interrupted.start()
+        curve = interrupted.home / "curves/curve.jsonl"
+        curve.unlink(missing_ok=True)
+        below = tree_in_training(process, interrupted.home, until=curve.exists)
+        if moment % 2:  # while a checkpoint is written
+            below = tree_in_training(process, interrupted.home, until=writing(interrupted.home))
+        time.sleep(rng.uniform(0, 0.6))
+        below = psutil.Process(process.pid).children(recursive=True) or below
+        kill(process)
+        assert alive(below) == []
+        assert list(interrupted.folder.iterdir()) == []
+    assert "resuming from checkpoint-" in interrupted.run().log
+    assert interrupted.weights() == trained.weights()
+
+
+def test_a_killed_rank_is_a_lost_rank_and_the_rest_ends(trained: Stage, stage: Callable[..., Stage]) -> None:
+    interrupted = stage()
+    process = interrupted.start()
+    below = tree_in_training(process, interrupted.home)
+    ranks(below)[1].kill()
+    assert process.wait(timeout=120) == LostRankError.exit_code, interrupted.log
+    assert "run the same command again" in interrupted.log
+    assert alive(below) == []
+    assert "resuming from checkpoint-" in interrupted.run().log
+    assert interrupted.weights() == trained.weights()
+
+
+def test_a_truncated_newest_checkpoint_is_skipped_with_a_notice(
+    trained: Stage, stage: Callable[..., Stage]
+) -> None:
+    interrupted = stage()
+    process = interrupted.start()
+    tree_in_training(process, interrupted.home, until=lambda: len(complete(interrupted.home)) == 2)
+    kill(process)
+    newest = max(complete(interrupted.home), key=lambda path: int(path.parent.name.split("-")[1])).parent
+    states = sorted(newest.rglob("*optim_states.pt"))
+    states[0].write_bytes(states[0].read_bytes()[:1000])
+    log = interrupted.run().log
+    assert f"checkpoint {newest.name} is not used: " in log
+    assert "resuming from checkpoint-" in log
+    assert interrupted.weights() == trained.weights()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_cancelled_it_leaves_no_process(stage: Callable[..., Stage], number: signal.Signals) -> None:
+    cancelled = stage()
+    process = cancelled.start()
+    below = tree_in_training(process, cancelled.home)
+    process.send_signal(number)
+    assert process.wait(timeout=120) != 0
+    assert alive(below) == []
+
+
+def test_a_loss_that_is_no_number_stops_training_and_names_the_turns(stage: Callable[..., Stage]) -> None:
+    wild = LearningRates(vision=1e30, merger=1e30, language=1e30)
+    diverged = stage(learning_rates=wild, warmup_steps=0)
+    assert diverged.start().wait(timeout=120) == TrainingError.exit_code, diverged.log
+    assert "the loss is nan at step 2, in the turns " in diverged.log
+    assert "/c0/t" in diverged.log.split("in the turns ")[1]
+    assert "learning_rates" in diverged.log
+
+
+TEXT_ONLY = """
+import os, sys
+import torch, deepspeed, deepspeed.ops
+deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+from pathlib import Path
+from components.training.collator import MEASURED, Assembler, Collator
+from components.training.forest import Forest
+from components.training.model import build_from_scratch
+from components.training.packing import Tree
+from components.training.processor import Processor
+from components.training.rcvit import Rcvit
+from tests.training.conftest import SHAPE
+folder = Path(sys.argv[1])
+deepspeed.init_distributed("gloo")
+rank = torch.distributed.get_rank()
+processor, forest = Processor.from_folder(folder / "processor"), Forest(folder / "forest")
+made = Collator(processor, length=None)([Assembler(forest, processor)((Tree(0, (0,)),))])
+batch = {name: made[name] for name in made if name not in MEASURED}
+if rank == 1:
+    batch["input_ids"] = batch["input_ids"].masked_fill(batch["input_ids"] == processor.image_pad, 2)
+    del batch["pixel_values"], batch["image_grid_thw"]
+rcvit = Rcvit(build_from_scratch(SHAPE, processor, seed=1))
+engine, *_ = deepspeed.initialize(
+    model=rcvit,
+    optimizer=torch.optim.AdamW(rcvit.parameters(), lr=1e-3),
+    config={"train_micro_batch_size_per_gpu": 1, "zero_optimization": {"stage": 3},
+            "zero_allow_untested_optimizer": True, "zero_force_ds_cpu_optimizer": False},
+)
+for step in range(3):
+    loss = engine(**batch)["loss"]
+    engine.backward(loss)
+    engine.step()
+print("rank", rank, "ended with", float(loss), flush=True)
+"""
+
+
+def test_zero3_with_a_rank_of_text_alone_ends(trained: Stage, tmp_path: Path) -> None:
+    (made,) = trained.home.glob("checkpoints/*")
+    script = tmp_path / "text_only.py"
+    script.write_text(TEXT_ONLY)
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", str(script), str(made)]
+    quiet = {"DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    with (tmp_path / "log").open("wb") as log:
+        environment = {**os.environ, **quiet, "PYTHONPATH": str(REPO)}
+        code = run_owned(command, env=environment, seconds=5, cwd=REPO, stdout=log)
+    said = (tmp_path / "log").read_text()
+    assert code == 0, said
+    assert said.count("ended with") == 2
