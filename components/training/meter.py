@@ -22,12 +22,13 @@ class Meter:
         # Sum and number of the losses of each sub-task; they stay on the device between the lines.
         self._tasks = torch.zeros(2, len(TASKS), dtype=torch.float64, device=device)
         self._waited = 0.0
-        self._since = time.monotonic()
+        self._since = 0.0  # the clock starts with the first step, not with the set-up
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
         """Time in which the rank has nothing to compute on."""
         start = time.monotonic()
+        self._since = self._since or start
         yield
         self._waited += time.monotonic() - start
 

@@ -35,10 +35,10 @@ REPO = Path(__file__).resolve().parents[2]
 PLOT = REPO / ".rcvit/bench/training.png"
 SIDE, REGIONS, WORDS = 448, 3, 60  # 256 visual tokens; RCMU's texts have 30 to 180 words
 SHAPES = ((12, 7), (1, 1), (1, 4), (2, 6), (8, 6))  # text sets and questions of each
-QUESTIONS = 96  # about so many are timed in each shape
-ROUNDS = 3
-BATCHES = (1, 4, 8)  # padded and multi-turn
-BUDGETS = (1024, 2048, 4096)  # packed and tree
+QUESTIONS = 48  # about so many are timed in each shape
+ROUNDS = 2
+BATCHES = (1, 8)  # padded and multi-turn
+BUDGETS = (1024, 2048)  # packed and tree
 STEPS = 12  # of the loss curves
 SYLLABLES = ("ka", "lo", "mi", "nu", "re", "so", "ta", "den", "ria", "tok", "vel", "zu")
 

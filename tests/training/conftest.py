@@ -137,6 +137,8 @@ def stage(stage_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Callabl
 
 
 @pytest.fixture(scope="session")
-def trained(stage: Callable[..., "Stage"]) -> "Stage":
-    """A run that nothing interrupted."""
-    return stage().run()
+def trained(stage: Callable[..., "Stage"], tmp_path_factory: pytest.TempPathFactory) -> "Stage":
+    """A run that nothing interrupted, with nothing on the PATH: no compiler either."""
+    empty = tmp_path_factory.mktemp("path")
+    (empty / "bin").mkdir()
+    return stage().run(PATH=str(empty / "bin"), TORCH_EXTENSIONS_DIR=str(empty / "built"))

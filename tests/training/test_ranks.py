@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
-from components.errors import LostRankError, TrainingError
+from components.errors import LostRankError, PreemptedError, TrainingError
 from components.params import LearningRates
 from components.process import run_owned
 from tests.conftest import REPO
@@ -74,6 +74,25 @@ def test_killed_at_five_random_moments_it_ends_with_the_same_weights(
         assert list(interrupted.folder.iterdir()) == []
     assert "resuming from checkpoint-" in interrupted.run().log
     assert interrupted.weights() == trained.weights()
+
+
+def test_preempted_it_goes_on_from_the_step_it_had_reached(
+    trained: Stage, stage: Callable[..., Stage]
+) -> None:
+    preempted = stage(checkpoint_every=19)
+    process = preempted.start()
+    tree_in_training(process, preempted.home, until=(preempted.home / "curves/curve.jsonl").exists)
+    process.terminate()
+    assert process.wait(timeout=120) == PreemptedError.exit_code, preempted.log
+    assert "resuming from checkpoint-" in preempted.run().log
+    assert preempted.weights() == trained.weights()
+
+
+def test_the_same_inputs_give_the_same_bytes(trained: Stage, stage: Callable[..., Stage]) -> None:
+    again = stage().run()
+    for path in trained.folder.iterdir():
+        assert (again.folder / path.name).read_bytes() == path.read_bytes(), path.name
+    assert again.losses() == trained.losses()
 
 
 def test_a_killed_rank_is_a_lost_rank_and_the_rest_ends(trained: Stage, stage: Callable[..., Stage]) -> None:
