@@ -28,9 +28,14 @@ def test_trained_passes_and_untrained_is_refused_with_the_same_thresholds(
 ) -> None:
     small = small_params(
         repo,
-        source={"scenes": 60, "max_regions": 2},
+        source={"scenes": 48, "max_regions": 2, "benchmark_share": 0.2},
         generation={"context_sets": 3, "facts_per_text": 1},
-        training={"checkpoint_every": 200, "learning_rates": dict.fromkeys(PARTS, 0.004)},
+        training={
+            "world_size": 1,
+            "gradient_accumulation": 2,
+            "checkpoint_every": 200,
+            "learning_rates": dict.fromkeys(PARTS, 0.004),
+        },
         evaluation={"max_new_tokens": 40},
     )
     params = Params.model_validate(small)  # the thresholds are the tiny profile's own

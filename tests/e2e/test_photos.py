@@ -14,10 +14,10 @@ def test_real_photos_come_in_under_dvc_and_end_as_a_version(
         source={
             "kind": "coco",
             "annotations": "data/real_regions/annotations.json",
-            "scenes": None,
+            "scenes": 14,
             "max_regions": 4,
         },
-        training={"steps": 2},
+        training={"world_size": 1, "steps": 2},
         evaluation={"report_scenes": 4},
     )
     checkout = make_checkout("photos", photos)

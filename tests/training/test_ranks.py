@@ -12,9 +12,10 @@ from typing import Any
 
 import psutil
 import pytest
+from safetensors import safe_open
 
 from components.errors import LostRankError, PreemptedError, TrainingError
-from components.params import LearningRates
+from components.params import LearningRates, LoraParams
 from components.process import run_owned
 from tests.conftest import REPO
 from tests.training.stage import Stage, alive, complete, ranks, tree_in_training
@@ -39,6 +40,21 @@ def test_the_loss_is_the_same_however_it_is_cut(
     trained: Stage, stage: Callable[..., Stage], cut: dict[str, Any]
 ) -> None:
     assert stage(**cut).run().losses() == pytest.approx(trained.losses(), abs=1e-4)
+
+
+@pytest.mark.parametrize("deepspeed", ["zero2", "zero3"])
+def test_adapters_train_beside_a_frozen_tower_and_are_merged(
+    trained: Stage, stage: Callable[..., Stage], deepspeed: str
+) -> None:
+    rates = LearningRates(vision=None, merger=1e-3, language=1e-2)
+    adapted = stage(deepspeed=deepspeed, lora=LoraParams(rank=4, alpha=8), learning_rates=rates).run()
+    losses = adapted.losses()
+    assert losses[20] < losses[10] - 0.1
+    names = []
+    for folder in (trained.folder, adapted.folder):
+        with safe_open(folder / "model.safetensors", "pt") as weights:
+            names.append(set(weights.keys()))
+    assert names[0] == names[1]
 
 
 def kill(process: "subprocess.Popen[bytes]") -> None:
@@ -84,6 +100,8 @@ def test_preempted_it_goes_on_from_the_step_it_had_reached(
     tree_in_training(process, preempted.home, until=(preempted.home / "curves/curve.jsonl").exists)
     process.terminate()
     assert process.wait(timeout=120) == PreemptedError.exit_code, preempted.log
+    (saved,) = complete(preempted.home)
+    assert f"at step {saved.parent.name.removeprefix('checkpoint-')}\n" in preempted.log
     assert "resuming from checkpoint-" in preempted.run().log
     assert preempted.weights() == trained.weights()
 

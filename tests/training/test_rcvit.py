@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from components.errors import ParamsError, PreemptedError
+from components.errors import ParamsError
 from components.training import load_for_inference, train_model
 from tests.conftest import REPO
 from tests.training.conftest import SHAPE
-from tests.training.stage import MODEL, TRAINING, Stage, alive, complete, tree_in_training
+from tests.training.stage import MODEL, TRAINING, Stage
 
 
 def test_the_export_is_a_hugging_face_folder(trained: Stage) -> None:
@@ -48,19 +48,6 @@ def test_one_rank_with_accumulation_and_zero3_has_the_same_loss(
     """Each answer token of the global batch counts the same, however the batch and the weights are cut."""
     cut = stage(world_size=1, micro_batch_size=1, gradient_accumulation=4, deepspeed="zero3").run()
     assert cut.losses() == pytest.approx(trained.losses(), abs=1e-4)
-
-
-def test_sigterm_saves_a_checkpoint_and_says_so(stage: Callable[..., Stage]) -> None:
-    """As a scheduler preempts: the step ends, and no checkpoint was due."""
-    preempted = stage(checkpoint_every=19)
-    process = preempted.start()
-    below = tree_in_training(process, preempted.home, until=(preempted.home / "curves/curve.jsonl").exists)
-    process.terminate()
-    assert process.wait(timeout=120) == PreemptedError.exit_code, preempted.log
-    assert "saved a checkpoint at step" in preempted.log
-    assert alive(below) == []
-    (saved,) = complete(preempted.home)
-    assert f"at step {saved.parent.name.removeprefix('checkpoint-')}\n" in preempted.log
 
 
 def test_an_unknown_deepspeed_config_is_named_with_the_known_ones(stage_data: Path, tmp_path: Path) -> None:
