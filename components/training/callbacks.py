@@ -43,7 +43,7 @@ class Preemption(TrainerCallback):
     def __init__(self) -> None:
         self.asked = False
         self.stopped = False
-        signal.signal(signal.SIGTERM, self._ask)
+        self._before = signal.signal(signal.SIGTERM, self._ask)
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         self.asked = True
@@ -57,6 +57,12 @@ class Preemption(TrainerCallback):
         if asked.item() and state.global_step < state.max_steps:
             self.stopped = True
             control.should_save = control.should_training_stop = True
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """From here on there is no step to end: a run whose owner was killed must not go on to export."""
+        signal.signal(signal.SIGTERM, self._before)
 
 
 class Progress(TrainerCallback):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import sys
 import time
 import traceback
@@ -34,6 +35,7 @@ def main() -> None:
         sys.exit(error.exit_code)
     except Exception as error:  # noqa: BLE001  the outer boundary of the process: recorded, never hidden
         traceback.print_exc()
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # in training it would be taken for a preemption
         # Where another rank was lost, this error ("connection reset") only follows from it: torchrun ends
         # this process while it sleeps, and nothing is recorded. An error of its own survives the sleep.
         time.sleep(TORCHRUN_NOTICES)
@@ -54,8 +56,9 @@ def classed(error: Exception) -> RcvitError:
             hint="in params.yaml halve training.micro_batch_size and double training.gradient_accumulation, "
             "set training.gradient_checkpointing, lower training.sequence_tokens, or take deepspeed: zero3",
         )
-    # Gloo reports a time-out as a RuntimeError.
-    if isinstance(error, torch.distributed.DistError) or "timed out" in said.lower():
+    # Gloo reports a time-out and a lost peer as a RuntimeError.
+    lost = ("timed out", "closed by peer", "reset by peer")
+    if isinstance(error, torch.distributed.DistError) or any(sign in said.lower() for sign in lost):
         return LostRankError(
             said, hint="run the same command again: training resumes from the last checkpoint"
         )

@@ -57,6 +57,8 @@ def test_a_rank_killed_during_the_export_is_a_lost_rank(repo: Path, tmp_path: Pa
         (MemoryError(), MemoryLimitError),
         (torch.distributed.DistNetworkError("the client socket has failed to connect"), LostRankError),
         (RuntimeError("[gloo] Timed out waiting 1800000ms for recv operation to complete"), LostRankError),
+        (RuntimeError("[gloo/transport/tcp/pair.cc:553] Connection closed by peer"), LostRankError),
+        (RuntimeError("Read error: Connection reset by peer."), LostRankError),
         (ValueError("some mistake of ours"), TrainingError),
     ],
 )

@@ -90,7 +90,6 @@ def test_killed_at_five_random_moments_it_ends_with_the_same_weights(
                 rank.kill()
         kill(process)
         assert alive(below) == []
-        assert list(interrupted.folder.iterdir()) == []
     assert "resuming from checkpoint-" in interrupted.run().log
     assert interrupted.weights() == trained.weights()
 
