@@ -13,7 +13,8 @@ class RcvitError(Exception):
     exit_code = 1
     retry_helps = False
 
-    def __init__(self, message: str, *, hint: str) -> None:
+    # torch makes the error of a data worker anew from its text, which holds the hint, and nothing else.
+    def __init__(self, message: str, *, hint: str = "as the message says") -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
@@ -81,6 +82,12 @@ class PreemptedError(RcvitError):
     """The machine was asked for by its owner; training saved a checkpoint and stopped."""
 
     exit_code = 19
+
+
+class BugError(RcvitError):
+    """A rank met what we did not expect: a mistake of ours."""
+
+    exit_code = BUG_EXIT_CODE
 
 
 def error_class(exit_code: int) -> type[RcvitError]:

@@ -161,7 +161,7 @@ def opened(run: Run, settings: Settings) -> Iterator[None]:
     What a killed run left working there is ended first.
 
     Raises:
-        SettingsError: when another process holds it.
+        SettingsError: when another process holds it, or a profile would overwrite the user's params.
     """
     locks = settings.home / "locks"
     locks.mkdir(parents=True, exist_ok=True)
@@ -173,8 +173,10 @@ def opened(run: Run, settings: Settings) -> Iterator[None]:
         except BlockingIOError:
             raise SettingsError(
                 f"another `rcvit run` is working in {run.folder}",
-                hint="wait until it has ended; `rcvit status` shows the runs",
+                hint="wait until it has ended, then run the same command again",
             ) from None
+        if run.dirty:
+            _keep_edited_params(run)
         end_strays(run.folder)
         if not run.dirty:
             _make_worktree(run)
@@ -183,6 +185,19 @@ def opened(run: Run, settings: Settings) -> Iterator[None]:
         _mend_dvc(run)
         _write_dvc_config(run, settings)
         yield
+
+
+def _keep_edited_params(run: Run) -> None:
+    """Refuse to write a profile over params.yaml when that holds edits that stand nowhere else."""
+    own = run.checkout / "params.yaml"
+    if run.params_file.resolve() == own.resolve() or "params.yaml" not in changed_files(run.checkout):
+        return
+    profiles = [run.params_file, *(run.checkout / "infra/profiles").glob("*.yaml")]
+    if own.read_bytes() not in [profile.read_bytes() for profile in profiles]:
+        raise SettingsError(
+            f"{own} has changes that are not committed, and {run.params_file.name} would take its place",
+            hint="commit them, or copy the file and run with `--profile COPY`",
+        )
 
 
 def end_strays(folder: Path) -> None:

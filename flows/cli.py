@@ -135,7 +135,11 @@ def ask(
     import pandas as pd
 
     model = mlflow.pyfunc.load_model(f"models:/{MODEL_NAME}/{number}")
-    row = {"image": image, "regions": listed, "question": question}
+    columns = ("label", "bbox", "text")  # the signature's; what else a file says about a region is left out
+    asked = [
+        {name: region[name] if name == "bbox" else str(region[name]) for name in columns} for region in listed
+    ]
+    row = {"image": image, "regions": asked, "question": question}
     answer = model.predict(pd.DataFrame([row])).iloc[0]
     typer.echo(f"{MODEL_NAME} version {number} ({found}):", err=True)
     typer.echo(answer["answer"])

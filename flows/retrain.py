@@ -21,6 +21,7 @@ from prefect.tasks import Task
 
 from components.errors import RcvitError, SettingsError
 from components.git import find_checkout
+from components.params import load_params
 from components.registry import CANDIDATE, Registry, Version
 from components.settings import Settings, load_settings
 from components.stages import STAGES
@@ -61,12 +62,14 @@ def retrain(profile: str | None = None) -> str:
 
 @task(name="fetch-data")
 def fetch_data(run: Run, settings: Settings) -> None:
-    """Bring imported data into the workspace, from the cache or else the remote.
+    """Bring the imported data that the params name into the workspace, from the cache or else the remote.
 
     In a dirty checkout only what is absent: data that the user is working on stays as it is.
     """
+    annotations = load_params(run.folder / "params.yaml").source.annotations
     pointers = sorted(run.folder.glob("data/*.dvc"))
-    wanted = [path for path in pointers if not (run.dirty and path.with_suffix("").exists())]
+    used = [path for path in pointers if annotations and path.with_suffix("").name in Path(annotations).parts]
+    wanted = [path for path in used if not (run.dirty and path.with_suffix("").exists())]
     tracked = [str(path.relative_to(run.folder)) for path in wanted]
     remote = ["--remote", _remote(settings)] if settings.dvc_remote else []
     if not tracked or dvc.call(run, "checkout", "--force", *tracked) == 0:

@@ -23,7 +23,7 @@ def test_make_targets_of_the_workflows_exist(repo: Path) -> None:
         for path in (repo / ".github/workflows").glob("*.yml")
         for target in re.findall(r"make ([a-z-]+)", path.read_text())
     }
-    assert called == {"check", "run", "test-system"}
+    assert called == {"check", "run", "test-long", "test-system"}
     assert all(re.search(rf"^{target}:", makefile, re.MULTILINE) for target in called)
 
 

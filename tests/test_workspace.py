@@ -332,6 +332,24 @@ def test_a_dirty_run_works_in_place_and_commits_nothing(root: Path, settings: Se
     assert (root / "README.md").read_text() == "edited\n"
 
 
+def test_a_profile_does_not_overwrite_params_that_stand_nowhere_else(root: Path, settings: Settings) -> None:
+    own = root / "params.yaml"
+    text = own.read_text()
+    own.write_text(text.replace("seed: 7", "seed: 8"))
+    with (
+        pytest.raises(SettingsError, match="not committed") as caught,
+        opened(describe_run(root, "other", settings), settings),
+    ):
+        pass
+    assert "commit" in caught.value.hint
+    assert "seed: 8" in own.read_text()
+    own.write_text(text)
+    edit_readme(root)
+    for _ in range(2):  # a profile's own content is no edit, the second time it stands there
+        with opened(describe_run(root, "other", settings), settings):
+            assert own.read_bytes() == (root / "infra/profiles/other.yaml").read_bytes()
+
+
 def test_a_second_process_is_told_who_holds_the_workspace(
     root: Path, settings: Settings, repo: Path, tmp_path: Path
 ) -> None:
@@ -347,7 +365,7 @@ def test_a_second_process_is_told_who_holds_the_workspace(
         with pytest.raises(SettingsError, match="another `rcvit run`") as caught, opened(run, settings):
             pytest.fail("two processes in one workspace")
         assert str(run.folder) in caught.value.message
-        assert "rcvit status" in caught.value.hint
+        assert "wait until it has ended" in caught.value.hint
     finally:
         holder.kill()
         holder.wait()

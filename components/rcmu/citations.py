@@ -8,8 +8,8 @@ from pydantic import Field, model_validator
 
 from components.rcmu.models import Frozen
 
-_MARK = re.compile(r"\[([1-9]\d*)\]")
-_MARKS = re.compile(r"(?:\[[1-9]\d*\])+")
+_MARK = re.compile(r"\[([1-9][0-9]*)\]")
+_MARKS = re.compile(r"(?:\[[1-9][0-9]*\])+")
 
 
 class Span(Frozen):

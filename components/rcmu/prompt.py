@@ -93,4 +93,7 @@ def parse_prompt(text: str) -> Prompt:
             raise ValueError(f"line {number} does not describe region [{number}]: {line!r}")
         corners = {name: int(match[name]) for name in ("x1", "y1", "x2", "y2")}
         regions.append(PromptRegion(label=match["label"], box=Box(**corners), text=match["text"]))
-    return Prompt(regions=tuple(regions), question=lines[-1])
+    prompt = Prompt(regions=tuple(regions), question=lines[-1])
+    if render_prompt(prompt) != text:
+        raise ValueError("a number is not written as the prompt writes it, such as 012 for 12")
+    return prompt

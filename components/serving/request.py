@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from components.errors import DataError
 from components.rcmu import BOX_SCALE, Box, Prompt, PromptRegion, normalise
+from components.rcmu.images import decode_image
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -65,8 +66,8 @@ def _decode(image: bytes, where: str) -> "Image":
             if opened.width * opened.height > MAX_IMAGE_PIXELS:
                 size = f"{opened.width} x {opened.height}"
                 raise _broken(where, f"has an image of {size} pixels", f"at most {MAX_IMAGE_PIXELS}")
-            return opened.convert("RGB")
-    except (OSError, Image.DecompressionBombError) as error:
+        return decode_image(image)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise _broken(
             where, f"has an image that does not decode: {error}", "send a whole PNG or JPEG"
         ) from error

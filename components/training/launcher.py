@@ -1,5 +1,6 @@
 """The local launcher: torchrun with one process per rank, which ends with the stage whatever happens."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -12,7 +13,7 @@ from types import FrameType
 
 import psutil
 
-from components.errors import LostRankError, ParamsError, error_class
+from components.errors import LostRankError, ParamsError, PreemptedError, error_class
 from components.params import ModelParams, TrainingParams
 from components.process import OWNER, free_port, run_owned
 from components.training.checkpoints import inputs_digest
@@ -63,6 +64,7 @@ def train_model(
     base = [path for path in Path(model.base).glob("*") if path.is_file()]  # none for a hub id or "scratch"
     inputs = inputs_digest(settings, [*data, deepspeed, *code, *base])
     own = checkpoints.resolve() / inputs[:16]
+    _say_what_does_not_count(checkpoints.resolve(), own)
     own.mkdir(parents=True, exist_ok=True)
     curves.mkdir(parents=True, exist_ok=True)
     processor = _processor(model, scenes, turns, own / "processor")
@@ -83,11 +85,17 @@ def train_model(
     )
     job.failure.unlink(missing_ok=True)
     (own / "job.json").write_text(job.model_dump_json(indent=1), encoding="utf-8")
-    if _launch(own / "job.json", ranks=training.world_size) == 0:
+    asked_to_stop = threading.Event()
+    if _launch(own / "job.json", ranks=training.world_size, asked_to_stop=asked_to_stop) == 0:
         return
     if job.failure.exists():
         failure = json.loads(job.failure.read_text(encoding="utf-8"))
         raise error_class(failure["exit_code"])(failure["message"], hint=failure["hint"])
+    if asked_to_stop.is_set():
+        raise PreemptedError(
+            "training was asked to stop while no step was under way",
+            hint="run the same command again when the machine is free: it goes on from the last checkpoint",
+        )
     raise LostRankError(
         "a rank ended without an error of its own: it was killed, perhaps by the kernel for lack of memory",
         hint="run the same command again: training resumes from the last complete checkpoint",
@@ -105,6 +113,18 @@ def _processor(model: ModelParams, scenes: Path, turns: Path, folder: Path) -> P
     return Processor.from_folder(folder)
 
 
+def _say_what_does_not_count(checkpoints: Path, own: Path) -> None:
+    """Training of changed inputs starts anew; nobody should wait for it to go on from earlier ones."""
+    others = {marker.parents[1].name for marker in checkpoints.glob("*/checkpoint-*/COMPLETE")}
+    if others and own.name not in others:
+        print(
+            f"starting anew: {checkpoints} has checkpoints of other params, ranks, data or code "
+            f"({', '.join(sorted(others))}); go back to those to resume, or remove the folders",
+            file=sys.stderr,
+            flush=True,
+        )
+
+
 def _print_counts(forest: Forest) -> None:
     """What the training set holds and what was left out, for the terminal."""
     report = forest.report()
@@ -119,10 +139,11 @@ def _print_counts(forest: Forest) -> None:
         print(f"{marked} turn(s) hold special-token strings, kept as plain text", file=sys.stderr)
 
 
-def _launch(job: Path, *, ranks: int) -> int:
+def _launch(job: Path, *, ranks: int, asked_to_stop: threading.Event) -> int:
     """Run torchrun in a session of its own until it ends, leave no process behind, and return its exit code.
 
-    Zero means that every rank ended well, rank 0 after the checks of the export.
+    SIGTERM sets `asked_to_stop` and is handed on. Zero means that every rank ended well, rank 0 after the
+    checks of the export.
     """
     command = [
         *(sys.executable, "-m", "torch.distributed.run"),
@@ -138,18 +159,30 @@ def _launch(job: Path, *, ranks: int) -> int:
     env = {**os.environ, **threads, **quiet, "PYTHONPATH": path, OWNER: str(os.getpid())}
     before = signal.getsignal(signal.SIGTERM)
     try:
-        return run_owned(command, env=env, seconds=10.0, started=_hand_on_term)
+        return run_owned(
+            command,
+            env=env,
+            seconds=10.0,
+            started=lambda torchrun: _hand_on_term(torchrun, asked_to_stop),
+        )
     finally:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, before)
 
 
-def _hand_on_term(torchrun: "subprocess.Popen[bytes]") -> None:
+def _hand_on_term(torchrun: "subprocess.Popen[bytes]", asked_to_stop: threading.Event) -> None:
     """SIGTERM goes to the ranks, which save a checkpoint: torchrun would give them 30 s and then KILL."""
 
     def to_ranks(number: int, frame: FrameType | None) -> None:
-        for rank in psutil.Process(torchrun.pid).children():
-            rank.terminate()
+        asked_to_stop.set()
+        ranks: list[psutil.Process] = []
+        with contextlib.suppress(psutil.NoSuchProcess):
+            ranks = psutil.Process(torchrun.pid).children()
+        for rank in ranks:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                rank.terminate()
+        if not ranks:
+            torchrun.terminate()
 
     if threading.current_thread() is threading.main_thread():  # no other may set a handler
         signal.signal(signal.SIGTERM, to_ranks)

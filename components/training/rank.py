@@ -8,7 +8,7 @@ import time
 import traceback
 from pathlib import Path
 
-from components.errors import LostRankError, MemoryLimitError, RcvitError, TrainingError
+from components.errors import BugError, LostRankError, MemoryLimitError, RcvitError
 from components.process import die_with_owner
 from components.training.job import Job
 from components.training.model import allow_hub
@@ -62,7 +62,7 @@ def classed(error: Exception) -> RcvitError:
         return LostRankError(
             said, hint="run the same command again: training resumes from the last checkpoint"
         )
-    return TrainingError(said, hint="read the traceback above; the same run will fail again")
+    return BugError(said, hint="this is a bug in rcvit: report it with the traceback above")
 
 
 def _record(job: Job, error: RcvitError) -> None:

@@ -112,7 +112,8 @@ def test_ask_and_the_model_server_answer_the_same(finished: Finished, tmp_path: 
     photo = tmp_path / "photo.png"
     photo.write_bytes(scene.image)
     regions = [{"label": "circle", "bbox": [10, 10, 40, 40], "text": "It belongs to Ada Moss."}]
-    (tmp_path / "r.json").write_text(json.dumps(regions))
+    more = [{**region, "note": 5} for region in regions]  # what the signature does not know is left out
+    (tmp_path / "r.json").write_text(json.dumps(more))
     question = "Who owns the red circle?"
     asked = checkout.run("ask", str(photo), "--regions", str(tmp_path / "r.json"), question)
     assert asked.returncode == 0, asked.stderr

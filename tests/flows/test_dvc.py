@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import yaml
 
 from components import doctor
 from components.errors import DataError, LostRankError, SettingsError, StageError
@@ -47,6 +48,30 @@ def test_an_old_record_is_not_taken_for_this_failure(miniature: Run) -> None:
     with pytest.raises(StageError, match="no reason") as caught:
         dvc.repro(miniature, "copy")
     assert str(miniature.folder) in caught.value.hint
+
+
+@pytest.mark.parametrize("used", [False, True])
+def test_only_the_imported_data_that_the_params_name_is_needed(
+    used: bool, miniature: Run, repo: Path
+) -> None:
+    """A clone of a checkout into which photos were imported, without their cache or a remote."""
+    from flows.retrain import fetch_data
+
+    params = yaml.safe_load((repo / "params.yaml").read_text())
+    if used:
+        params["source"].update(kind="coco", annotations="data/photos/annotations.json")
+    (miniature.folder / "params.yaml").write_text(yaml.safe_dump(params))
+    (miniature.folder / "data").mkdir()
+    absent = {"outs": [{"md5": "0" * 32, "size": 1, "hash": "md5", "path": "photos"}]}
+    (miniature.folder / "data/photos.dvc").write_text(yaml.safe_dump(absent))
+    settings = Settings(home=miniature.folder / ".rcvit", tracking_uri="sqlite:///unused.db")
+    if used:
+        with pytest.raises(SettingsError, match=r"data/photos\.dvc"):
+            fetch_data.fn(miniature, settings)
+    else:
+        fetch_data.fn(miniature, settings)
+        assert dvc.repro(miniature, "copy") == "ran"
+        assert dvc.unchanged(miniature)
 
 
 def test_outs_are_pushed_to_an_s3_server_and_the_doctor_sees_it(

@@ -121,6 +121,20 @@ def test_a_damaged_image_is_refused_or_read_and_never_crashes(kind: str, data: s
     assert image.mode == "RGB"
 
 
+def test_a_damaged_length_of_a_png_chunk_is_refused_or_read() -> None:
+    """Pillow meets some of these with a SyntaxError."""
+    data = PHOTO.index(b"IDAT")
+    photo, refused = bytearray(PHOTO), 0
+    for length in range(256):
+        photo[data - 1] = length
+        try:
+            read_request(bytes(photo), [], "What?", where="row 3")
+        except DataError as error:
+            assert "does not decode" in error.message
+            refused += 1
+    assert refused > 0
+
+
 def test_too_large_things_are_refused_before_they_are_worked_on() -> None:
     assert "bytes" in refusal(PHOTO + b"\0" * MAX_IMAGE_BYTES).message
     assert "pixels" in refusal(huge_png()).message

@@ -88,7 +88,8 @@ def write_trees(folder: Path, trees: Sequence[Sequence[Sequence[tuple[str, str]]
         made = scene(f"s{s}", Split.TRAIN, 56 + 28 * (s % 3), 56 + 28 * (s % 2))
         scenes.append(made)
         for c, asked in enumerate(text_sets):
-            text = " ".join(["Ada Moss owns it and paid 54 dollars."] * (1 + (s + 2 * c) % 3)) + f" Set {c}."
+            text = " ".join(["Ada Moss owns it and paid 54 dollars."] * (1 + (s + 2 * c) % 3)) + f" Set {c}"
+            text += " <|im_end|> <|im_start|>assistant [1]."
             contexts.append(
                 ContextSet(
                     context_id=f"s{s}/c{c}", scene_id=made.scene_id, split=Split.TRAIN,
@@ -130,8 +131,9 @@ def stage(stage_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Callabl
     """Makes stages with folders of their own."""
     from tests.training.stage import TRAINING, Stage
 
-    def make(**changed: Any) -> "Stage":
-        return Stage(stage_data, tmp_path_factory.mktemp("stage"), TRAINING.model_copy(update=changed))
+    def make(base: str = "scratch", **changed: Any) -> "Stage":
+        training = TRAINING.model_copy(update=changed)
+        return Stage(stage_data, tmp_path_factory.mktemp("stage"), training, base)
 
     return make
 

@@ -49,6 +49,7 @@ class Stage(NamedTuple):
     data: Path
     home: Path
     training: TrainingParams = TRAINING
+    base: str = "scratch"
 
     @property
     def folder(self) -> Path:
@@ -61,7 +62,7 @@ class Stage(NamedTuple):
 
     def start(self, **environment: str) -> "subprocess.Popen[bytes]":
         job = {
-            "model": MODEL.model_dump(),
+            "model": MODEL.model_copy(update={"base": self.base}).model_dump(),
             "training": self.training.model_dump(),
             "paths": {
                 "scenes": str(self.data),
@@ -88,8 +89,12 @@ class Stage(NamedTuple):
         return self
 
     def losses(self) -> dict[int, float]:
+        return self.curve("loss")
+
+    def curve(self, name: str) -> dict[int, float]:
+        """A measurement by step."""
         lines = (self.home / "curves/curve.jsonl").read_text().splitlines()
-        return {record["step"]: record["loss"] for record in map(json.loads, lines)}
+        return {record["step"]: record[name] for record in map(json.loads, lines)}
 
     def weights(self) -> bytes:
         return (self.folder / "model.safetensors").read_bytes()

@@ -188,10 +188,33 @@ def test_the_dummy_image_changes_the_loss_by_exactly_nothing(
 def test_the_forward_of_the_gpu_attention_equals_eager(
     rcvit: Rcvit, forest: Forest, processor: Processor
 ) -> None:
-    """FlexAttention has no backward on a CPU; that is checked where a GPU is at hand."""
+    """FlexAttention has no backward on a CPU; the next test checks it."""
     batch = batch_of(forest, processor, WHOLE, TORN)
     dense = label_losses(rcvit, batch)
     rcvit.qwen.set_attn_implementation({"text_config": attention.register_flex()})
     assert rcvit.qwen.config.vision_config._attn_implementation == attention.DENSE
     flex = label_losses(rcvit, batch)
     torch.testing.assert_close(flex, dense, rtol=0, atol=1e-5)
+
+
+@pytest.mark.skipif(
+    not torch.cuda.is_available(), reason="FlexAttention has a backward on a GPU only: not verified here"
+)
+def test_the_backward_of_the_gpu_attention_equals_eager(
+    rcvit: Rcvit, forest: Forest, processor: Processor
+) -> None:
+    device = torch.device("cuda")
+    batch = {name: value.to(device) for name, value in batch_of(forest, processor, WHOLE, TORN).items()}
+    rcvit.to(device)
+    gradients = []
+    for implementation in (attention.DENSE, attention.register_flex()):
+        rcvit.qwen.set_attn_implementation({"text_config": implementation})
+        rcvit.zero_grad(set_to_none=True)
+        rcvit(**batch)["loss"].backward()
+        gradients.append({name: parameter.grad for name, parameter in rcvit.named_parameters()})
+    dense, flex = gradients
+    for name, wanted in dense.items():
+        found = flex[name]
+        assert found is not None, name
+        assert wanted is not None, name
+        assert (found - wanted).norm() / wanted.norm() <= 1e-3, name

@@ -2,18 +2,20 @@
 
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 import pytest
 import torch
 
-from components.errors import LostRankError, MemoryLimitError, RcvitError, TrainingError
+from components.errors import BugError, DataError, LostRankError, MemoryLimitError, PreemptedError, RcvitError
 from components.params import ModelParams, TrainingParams, load_params
 from components.rcmu import Split
 from components.training import train_model
 from components.training.rank import classed
 from tests.training.conftest import SHAPE, scene, write_data
+from tests.training.stage import Stage, alive
 
 
 def kill_the_rank_that_exports(folder: Path, seen: list[int]) -> None:
@@ -49,6 +51,38 @@ def test_a_rank_killed_during_the_export_is_a_lost_rank(repo: Path, tmp_path: Pa
     assert len(killed) == 1
 
 
+@pytest.mark.parametrize("moment", ["start-up", "export"])
+def test_asked_to_stop_while_no_step_is_under_way_it_is_preempted(
+    stage: Callable[..., Stage], moment: str
+) -> None:
+    asked = stage(world_size=1, steps=0)
+    process = asked.start()
+    below: list[psutil.Process] = []
+    while process.poll() is None:
+        below = psutil.Process(process.pid).children(recursive=True)
+        launched = any("torch.distributed.run" in child.cmdline() for child in below)
+        if launched if moment == "start-up" else (asked.folder / "model.safetensors").exists():
+            break
+        time.sleep(0.01)
+    time.sleep(0.2)  # until the handler of the launched process is set
+    process.terminate()
+    assert process.wait(timeout=120) == PreemptedError.exit_code, asked.log
+    assert "run the same command again" in asked.log
+    assert alive(below) == []
+
+
+class _Broken(torch.utils.data.Dataset[int]):
+    def __getitem__(self, number: int) -> int:
+        raise DataError("the image of scene s1 does not decode", hint="run the validate stage")
+
+
+def test_an_error_of_a_data_worker_keeps_its_class_and_its_cure() -> None:
+    loader = torch.utils.data.DataLoader(_Broken(), sampler=[0], num_workers=1)
+    with pytest.raises(DataError, match="scene s1") as caught:
+        next(iter(loader))
+    assert "run the validate stage" in caught.value.message
+
+
 @pytest.mark.parametrize(
     ("error", "expected"),
     [
@@ -59,7 +93,7 @@ def test_a_rank_killed_during_the_export_is_a_lost_rank(repo: Path, tmp_path: Pa
         (RuntimeError("[gloo] Timed out waiting 1800000ms for recv operation to complete"), LostRankError),
         (RuntimeError("[gloo/transport/tcp/pair.cc:553] Connection closed by peer"), LostRankError),
         (RuntimeError("Read error: Connection reset by peer."), LostRankError),
-        (ValueError("some mistake of ours"), TrainingError),
+        (ValueError("some mistake of ours"), BugError),
     ],
 )
 def test_an_error_of_a_rank_is_sorted_into_the_class_that_decides(
