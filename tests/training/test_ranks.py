@@ -42,6 +42,8 @@ def test_the_loss_is_the_same_however_it_is_cut(
 ) -> None:
     other = stage(**cut).run()
     assert other.losses() == pytest.approx(trained.losses(), abs=1e-4)
+    if cut.get("deepspeed") == "zero0":
+        return  # DeepSpeed tells no gradient norm there
     # Adam hides a constant factor of the gradient, the norm does not.
     assert other.curve("grad_norm") == pytest.approx(trained.curve("grad_norm"), rel=1e-3)
 
