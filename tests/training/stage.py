@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -82,6 +83,8 @@ class Stage(NamedTuple):
                 env={**os.environ, "CUDA_VISIBLE_DEVICES": "", **environment},
                 stdout=log,
                 stderr=subprocess.STDOUT,
+                # A test run in the background has Ctrl-C ignored, and a child would inherit that.
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
             )
 
     def run(self, **environment: str) -> "Stage":
