@@ -15,6 +15,7 @@ from typing import IO
 import psutil
 
 OWNER = "RCVIT_OWNER_PID"  # process id of the run that everything below belongs to
+_owner_is_gone = threading.Event()
 
 
 def die_with_owner(environment: Mapping[str, str]) -> None:
@@ -30,6 +31,7 @@ def die_with_owner(environment: Mapping[str, str]) -> None:
 def _end_after(owner: int) -> None:
     with contextlib.suppress(psutil.NoSuchProcess):
         psutil.Process(owner).wait()
+    _owner_is_gone.set()
     end_tree(psutil.Process(), seconds=5.0, including_root=False)
     os.kill(os.getpid(), signal.SIGKILL)
 
@@ -96,7 +98,12 @@ def run_owned(
     try:
         if started:
             started(process)
-        return process.wait()
+        code = process.wait()
+        if _owner_is_gone.is_set():
+            # The thread that ends us has ended the command too, and may have taken its exit code, for which
+            # subprocess then says 0: nobody must take that for a success in the moment that is left.
+            threading.Event().wait()
+        return code
     finally:
         end_tree(tree, seconds=seconds)
 

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import psutil
 
+from components.process import OWNER
+
 OWNED = """
 import os, subprocess, sys, time
 from components.process import die_with_owner
@@ -22,6 +24,15 @@ import signal, sys, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 open(sys.argv[1], "w").write("up")
 time.sleep(600)
+"""
+RUNS_A_COMMAND = """
+import os, subprocess, sys
+from components.process import die_with_owner, run_owned
+subprocess.Popen([sys.executable, "-c", sys.argv[2], sys.argv[1] + ".stubborn"])  # ends after the command
+die_with_owner(os.environ)
+open(sys.argv[1], "w").write(str(os.getpid()))
+code = run_owned([sys.executable, "-c", "import time; time.sleep(600)"], env=os.environ, seconds=5)
+open(sys.argv[1] + ".ended", "w").write(str(code))
 """
 WITH_KERNEL = """
 import subprocess, sys, time
@@ -56,6 +67,21 @@ def test_a_stage_and_its_children_end_with_the_owner(tmp_path: Path) -> None:
     owner.wait()
     owned.wait(timeout=30)
     assert gone(*pids)
+
+
+def test_a_command_that_ends_because_the_owner_is_gone_is_no_success(tmp_path: Path) -> None:
+    """Two threads wait for it: the one that loses reads the exit code as 0, and a stage would go on."""
+    owner = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    environment = {**os.environ, OWNER: str(owner.pid)}
+    mark = tmp_path / "mark"
+    stage = subprocess.Popen([sys.executable, "-c", RUNS_A_COMMAND, str(mark), STUBBORN], env=environment)
+    wait_for(mark)
+    wait_for(tmp_path / "mark.stubborn")
+    time.sleep(0.5)  # until the command runs
+    owner.kill()
+    owner.wait()
+    assert stage.wait(timeout=30) == -signal.SIGKILL
+    assert not (tmp_path / "mark.ended").exists()
 
 
 def test_a_child_ends_with_its_killed_parent(tmp_path: Path) -> None:
