@@ -67,7 +67,7 @@ def unchanged(run: Run) -> bool:
     )
     if result.returncode != 0:
         return False
-    return all(name.endswith(".dvc") for name in json.loads(result.stdout))
+    return all(name.endswith(".dvc") for name in json.loads(result.stdout or "{}"))
 
 
 def environment(folder: Path) -> dict[str, str]:
