@@ -9,7 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from components.errors import ParamsError
 
-TINY_BASE = "scratch"
+SCRATCH = "scratch"  # random weights
+TINY_BASE = "tiny"  # what ships with the package
 
 
 class _Section(BaseModel):
@@ -25,6 +26,8 @@ class SourceParams(_Section):
     benchmark_share: float = Field(gt=0, lt=1)  # share of images kept for the benchmark
     max_regions: int = Field(ge=1, le=20)  # objects per image
     image_size: int = Field(ge=56, le=1024)  # pixels a side; synthetic only
+    min_regions: int = Field(ge=1, le=20)  # objects per image; synthetic only
+    twins_share: float = Field(ge=0, le=1)  # of the images, where two objects have one label; synthetic only
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
@@ -34,6 +37,8 @@ class SourceParams(_Section):
             )
         if self.kind == "synthetic" and self.scenes is None:
             raise ValueError("source.kind synthetic needs source.scenes")
+        if self.min_regions > self.max_regions:
+            raise ValueError("source.min_regions is larger than source.max_regions")
         return self
 
 
@@ -60,6 +65,18 @@ class ScratchParams(_Section):
     vision_width: int = Field(ge=32)
     vision_heads: int = Field(ge=1)
     tie_word_embeddings: bool
+    rope_theta: float = Field(gt=1)
+    # Rotary pairs of a head that count time, rows and columns, from the highest frequency down.
+    mrope_section: tuple[int, int, int]
+
+    @model_validator(mode="after")
+    def _sections_fill_a_head(self) -> Self:
+        pairs = self.hidden_size // self.heads // 2
+        if min(self.mrope_section) < 1 or sum(self.mrope_section) != pairs:
+            raise ValueError(
+                f"mrope_section needs three numbers from 1 up that add to {pairs}, the rotary pairs of a head"
+            )
+        return self
 
     @model_validator(mode="after")
     def _heads_divide(self) -> Self:
@@ -75,7 +92,7 @@ class ScratchParams(_Section):
 class ModelParams(_Section):
     """What RCVIT starts from."""
 
-    base: str  # "scratch", or a hub id or folder of a Qwen2-VL checkpoint
+    base: str  # "tiny", "scratch", or a hub id or folder of a Qwen2-VL checkpoint
     revision: str | None  # commit of a hub model
     min_pixels: int = Field(ge=784)  # of an image after resizing; 784 is one visual token
     max_pixels: int = Field(ge=784)

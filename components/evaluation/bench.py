@@ -1,20 +1,17 @@
 """RC&P-Bench: the benchmark split answered, judged, and shown."""
 
-import io
 import json
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
-from tqdm import tqdm
-
 from components.errors import DataError
-from components.evaluation.engine import answer_batch
+from components.evaluation.engine import answer_turns
 from components.evaluation.metrics import Score, score
 from components.evaluation.report import Answered, write_report
 from components.evaluation.statistics import Estimate, cluster_weights, ratio, sums_by_cluster
 from components.params import EvaluationParams
-from components.rcmu import ContextSet, Scene, Split, Task, Turn, cited, prompt_of
+from components.rcmu import Split, Task, Turn, cited
 from components.rcmu.tables import PREDICTIONS, read_contexts, read_scenes, read_turns, write_rows
 
 
@@ -34,7 +31,7 @@ def evaluate_model(
             f"{turns}/turns.parquet holds no turn of the benchmark split",
             hint="raise source.scenes or source.benchmark_share in params.yaml",
         )
-    answers = _answers(model, images, contexts, questions, params)
+    answers = answer_turns(model, images, contexts, questions, params)
     scores = [score(turn, answer) for turn, answer in zip(questions, answers, strict=True)]
     write_rows(folder / "predictions.parquet", PREDICTIONS, _rows(questions, answers, scores))
     metrics = estimate_metrics(questions, scores, params, seed=seed)
@@ -92,38 +89,6 @@ def estimate_metrics(
         (t.scene_id, 2 * s.cited_right, s.cited + s.cited_reference) for t, s in judged
     )
     return metrics
-
-
-def _answers(
-    folder: Path,
-    images: dict[str, Scene],
-    contexts: dict[str, ContextSet],
-    turns: Sequence[Turn],
-    params: EvaluationParams,
-) -> list[str]:
-    import torch
-    from PIL import Image
-
-    from components.training import load_for_inference
-
-    # As a training rank on a CPU: more threads are hardly faster on idle cores, many times slower on busy
-    # ones, and they change the order of sums.
-    torch.set_num_threads(1)
-    model, processor = load_for_inference(folder)
-    answers: list[str] = []
-    with tqdm(total=len(turns), desc="benchmark", unit="question", mininterval=2) as progress:
-        for start in range(0, len(turns), params.batch_size):
-            batch = turns[start : start + params.batch_size]
-            requests = [
-                (
-                    prompt_of(images[turn.scene_id], contexts[turn.context_id], turn.question),
-                    Image.open(io.BytesIO(images[turn.scene_id].image)).convert("RGB"),
-                )
-                for turn in batch
-            ]
-            answers += answer_batch(model, processor, requests, max_new_tokens=params.max_new_tokens)
-            progress.update(len(batch))
-    return answers
 
 
 def _rows(

@@ -118,12 +118,15 @@ class ContextRegion(Frozen):
 
 
 class ContextSet(Frozen):
-    """One set of texts for a scene; the order of `regions` is the order `[1]`, `[2]`, ... of the prompt."""
+    """One set of texts for a scene; the order of `regions` is the order `[1]`, `[2]`, ... of the prompt.
+
+    Without any, the prompt is the question alone: what a base is asked about an image.
+    """
 
     context_id: NonEmptyText
     scene_id: NonEmptyText
     split: Split
-    regions: tuple[ContextRegion, ...] = Field(min_length=1)
+    regions: tuple[ContextRegion, ...]
 
 
 class Claim(Frozen):

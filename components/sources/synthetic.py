@@ -1,4 +1,4 @@
-"""Procedural scenes: coloured shapes on a plain light ground, with exact boxes."""
+"""Procedural scenes: coloured shapes on a plain grey ground, with exact boxes."""
 
 import io
 import random
@@ -38,7 +38,9 @@ SHAPES: dict[str, tuple[tuple[float, float], ...]] = {
 # Sides in 112ths of the image: a small object covers about one visual token of 28 x 28 pixels at 112.
 SIZES = {"small": (20, 24), "large": (36, 40)}
 _GAP = 3  # 112ths between two objects
-_TWIN_SHARE = 0.4  # of the scenes, where two objects have one shape and only looks tell them apart
+# About the mean that Qwen2-VL's image processor takes off: there the ground is near zero, and a tower that
+# starts from random weights sees the objects alone. A light ground cost it some points (own choice).
+_GROUND = (107, 127)
 _NUMBER_WORDS = ("Zero", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine")
 
 
@@ -59,10 +61,9 @@ def draw_scene(scene_id: str, params: SourceParams, *, split: Split, seed: int) 
     """
     rng = random.Random(f"{seed}:scene:{scene_id}")  # noqa: S311 - makes data, not keys
     side = params.image_size
-    weights = [1.0] + [3.0] * (params.max_regions - 1)  # mostly two objects and up
-    number = rng.choices(range(1, params.max_regions + 1), weights)[0]
-    objects = _place(number, side, rng)
-    picture = Image.new("RGB", (side, side), tuple(rng.randint(232, 252) for _ in range(3)))
+    number = rng.randint(params.min_regions, params.max_regions)
+    objects = _place(number, side, params.twins_share, rng)
+    picture = Image.new("RGB", (side, side), tuple(rng.randint(*_GROUND) for _ in range(3)))
     drafts = []
     for index, item in enumerate(objects):
         mask = _mask(item.shape, item.side)
@@ -103,21 +104,24 @@ def _caption(number: int) -> str:
     return f"{word} shape{'s' if number > 1 else ''}."
 
 
-def _looks(number: int, rng: random.Random) -> list[tuple[str, str, str]]:
-    """Distinct (shape, color, size) triples, so that shape, color and size together name one object."""
+def _looks(number: int, twins_share: float, rng: random.Random) -> list[tuple[str, str, str]]:
+    """Distinct (shape, color, size) triples, so that shape, color and size together name one object.
+
+    In `twins_share` of the scenes two objects have one shape, and only looks tell them apart.
+    """
     triples = [(shape, color, size) for shape in SHAPES for color in COLORS for size in SIZES]
     chosen = rng.sample(triples, number)
-    if number > 1 and rng.random() < _TWIN_SHARE:
+    if number > 1 and rng.random() < twins_share:
         shape = chosen[0][0]
         chosen[1] = rng.choice([t for t in triples if t[0] == shape and t not in chosen])
     return chosen
 
 
-def _place(number: int, side: int, rng: random.Random) -> list[_Object]:
+def _place(number: int, side: int, twins_share: float, rng: random.Random) -> list[_Object]:
     gap = max(1, _GAP * side // 112)
     for _ in range(300):  # an unlucky start can leave no room for the last object
         placed: list[_Object] = []
-        for shape, color, size in _looks(number, rng):
+        for shape, color, size in _looks(number, twins_share, rng):
             smallest, largest = (limit * side // 112 for limit in SIZES[size])
             for _ in range(40):
                 extent = rng.randint(smallest, largest)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from components.errors import DataError
 from components.rcmu import Scene, Split, Task, prompt_of, render_prompt, special_token_strings
 from components.rcmu.tables import read_contexts, read_scenes, read_turns
-from components.training.processor import Processor
+from components.training.processor import SYSTEM_MESSAGE, Processor
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -249,7 +249,8 @@ def rows(read: Callable[[Path], Iterator[_Row]], path: Path) -> Iterator[_Row]:
 
 
 def tokenizer_texts(scenes: Path, turns: Path) -> Iterator[str]:
-    """What the small tokenizer is trained on: each text set once, each question and answer."""
+    """What the small tokenizer is trained on: each text set once, each question and answer, the chat's words."""
+    yield from (f"system\n{SYSTEM_MESSAGE}", "user\n", "assistant\n")
     by_id = {s.scene_id: s for s in rows(read_scenes, scenes / "scenes.parquet") if s.split is Split.TRAIN}
     for context in rows(read_contexts, turns / "contexts.parquet"):
         if context.split is Split.TRAIN and context.scene_id in by_id:

@@ -19,7 +19,7 @@ from components.process import OWNER, free_port, run_owned
 from components.training.checkpoints import inputs_digest
 from components.training.forest import Forest, plant, tokenizer_texts
 from components.training.job import Job
-from components.training.model import allow_hub, make_processor
+from components.training.model import allow_hub, base_folder, make_processor
 from components.training.processor import Processor
 
 _CODE = Path(__file__).resolve().parent.parent  # components/
@@ -61,7 +61,8 @@ def train_model(
     settings = json.dumps([model.model_dump(), training.model_dump(), seed], sort_keys=True)
     code = [path for part in ("rcmu", "training") for path in (_CODE / part).glob("*.py")]
     data = [scenes / "scenes.parquet", turns / "contexts.parquet", turns / "turns.parquet"]
-    base = [path for path in Path(model.base).glob("*") if path.is_file()]  # none for a hub id or "scratch"
+    # No file for a hub id or "scratch".
+    base = [path for path in Path(base_folder(model.base)).glob("*") if path.is_file()]
     inputs = inputs_digest(settings, [*data, deepspeed, *code, *base])
     own = checkpoints.resolve() / inputs[:16]
     _say_what_does_not_count(checkpoints.resolve(), own)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.params import TINY_BASE, ModelParams, ScratchParams
+from components.params import SCRATCH, TINY_BASE, ModelParams, ScratchParams
 from components.training.attention import DENSE
 from components.training.processor import Processor
 from components.training.tokenizer import train_tokenizer
@@ -14,13 +14,15 @@ if TYPE_CHECKING:
     import torch
     from transformers import Qwen2VLForConditionalGeneration
 
+TINY_BASE_FOLDER = Path(__file__).resolve().parent.parent / "pretraining" / "tiny_base"
+
 
 def allow_hub(base: str) -> None:
-    """The hub is reached only for a base that is neither "scratch" nor a folder.
+    """The hub is reached only for a base that is none of ours and no folder.
 
     Has an effect only before the first import of transformers or huggingface_hub.
     """
-    if base != TINY_BASE and not Path(base).is_dir():
+    if base not in (SCRATCH, TINY_BASE) and not Path(base).is_dir():
         os.environ["HF_HUB_OFFLINE"] = "0"
 
 
@@ -31,8 +33,6 @@ def build_from_scratch(
     import torch
     from transformers import GenerationConfig, Qwen2VLConfig, Qwen2VLForConditionalGeneration
 
-    pairs = shape.hidden_size // shape.heads // 2  # rotary pairs of a head
-    spatial = 3 * pairs // 8  # Qwen2-VL's own split: 16, 24, 24 of 64
     end, pad = processor.tokenizer.eos_token_id, processor.tokenizer.pad_token_id
     config = Qwen2VLConfig(
         text_config={
@@ -47,8 +47,8 @@ def build_from_scratch(
             "tie_word_embeddings": shape.tie_word_embeddings,
             "rope_parameters": {
                 "rope_type": "default",
-                "rope_theta": 1_000_000.0,
-                "mrope_section": [pairs - 2 * spatial, spatial, spatial],
+                "rope_theta": shape.rope_theta,
+                "mrope_section": list(shape.mrope_section),
             },
             "bos_token_id": None,
             "eos_token_id": end,
@@ -74,8 +74,13 @@ def build_from_scratch(
     return model
 
 
+def base_folder(base: str) -> str:
+    """The folder of the package's own base; any other name, a hub id or a folder, as it is."""
+    return str(TINY_BASE_FOLDER) if base == TINY_BASE else base
+
+
 def load_base(params: ModelParams) -> "Qwen2VLForConditionalGeneration":
-    """The published base named by `params.base` at `params.revision`.
+    """The base named by `params.base` at `params.revision`.
 
     Its sampling settings are left out: the published snippet decodes without any (RCMU, the prompt).
     """
@@ -83,7 +88,7 @@ def load_base(params: ModelParams) -> "Qwen2VLForConditionalGeneration":
     from transformers import GenerationConfig, Qwen2VLForConditionalGeneration
 
     model = Qwen2VLForConditionalGeneration.from_pretrained(
-        params.base, revision=params.revision, dtype=torch.float32, attn_implementation=DENSE
+        base_folder(params.base), revision=params.revision, dtype=torch.float32, attn_implementation=DENSE
     )
     ends = {name: getattr(model.generation_config, name) for name in ("eos_token_id", "pad_token_id")}
     model.generation_config = GenerationConfig(do_sample=False, **ends)
@@ -95,10 +100,10 @@ def make_processor(params: ModelParams, texts: Callable[[], Iterable[str]]) -> P
     from transformers import Qwen2VLImageProcessorPil
 
     budget = {"shortest_edge": params.min_pixels, "longest_edge": params.max_pixels}
-    if params.base == TINY_BASE:
+    if params.base == SCRATCH:
         tokenizer = train_tokenizer(texts(), vocab_size=params.scratch.vocab_size)
         return Processor(tokenizer, Qwen2VLImageProcessorPil(size=budget))
-    processor = Processor.from_folder(params.base, revision=params.revision)
+    processor = Processor.from_folder(base_folder(params.base), revision=params.revision)
     processor.image_processor.size = budget
     return processor
 

@@ -11,7 +11,7 @@ from transformers.trainer_callback import PrinterCallback
 from transformers.utils.logging import disable_progress_bar
 
 from components.errors import PreemptedError, TrainingError
-from components.params import TINY_BASE
+from components.params import SCRATCH
 from components.training.attention import BLOCK, register_flex
 from components.training.callbacks import LOG_EVERY, CompleteCheckpoints, Preemption, Progress
 from components.training.checkpoints import newest_complete
@@ -37,9 +37,7 @@ def run_rank(job: Job) -> None:
     # Random weights are drawn before the arguments exist: under ZeRO-3 these cut a model while it is built,
     # which a published base needs and drawing cannot do.
     qwen = (
-        build_from_scratch(job.model.scratch, processor, seed=job.seed)
-        if job.model.base == TINY_BASE
-        else None
+        build_from_scratch(job.model.scratch, processor, seed=job.seed) if job.model.base == SCRATCH else None
     )
     arguments = _arguments(job)  # starts the process group, which everything below needs
     set_seed(job.seed)

@@ -148,11 +148,13 @@ def _context(number: int, row: Row, split_of: Mapping[str, str]) -> Row:
         problem = f"no scene {row['scene_id']}"
     elif split_of[row["scene_id"]] != row["split"]:
         problem = f"split {row['split']}, its scene {split_of[row['scene_id']]}"
+    refusal = _refusal_of(lambda r: ContextSet(**r), row)
     return {
         "row": number,
         "id": row["context_id"],
         "reference_problem": problem,
-        "problem": _refusal_of(lambda r: ContextSet(**r), row),
+        # A ContextSet may be empty, which is what a base is asked with; in RCMU each object has a text.
+        "problem": refusal or (None if row["regions"] else "no text"),
     }
 
 

@@ -21,7 +21,13 @@ SMALL: dict[str, dict[str, Any]] = {
     "training": {"sequence_tokens": 512, "steps": 24, "warmup_steps": 2, "checkpoint_every": 2},
     "evaluation": {"max_new_tokens": 8, "bootstrap_resamples": 200, "report_scenes": 3},
 }
-SMALL_SHAPE = {"vocab_size": 600, "hidden_size": 64, "intermediate_size": 96, "layers": 2}
+SMALL_SHAPE = {
+    "vocab_size": 600,
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "layers": 2,
+    "mrope_section": [1, 2, 5],
+}
 
 
 def small_params(repo: Path, **changes: dict[str, Any]) -> dict[str, Any]:

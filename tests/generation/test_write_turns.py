@@ -21,7 +21,14 @@ from components.sources.geometry import POSITIONS
 from components.sources.synthetic import COLORS, SIZES
 
 SYNTHETIC = SourceParams(
-    kind="synthetic", annotations=None, scenes=40, benchmark_share=0.3, max_regions=4, image_size=112
+    kind="synthetic",
+    annotations=None,
+    scenes=40,
+    benchmark_share=0.3,
+    max_regions=4,
+    image_size=112,
+    min_regions=1,
+    twins_share=0.4,
 )
 # What a question asks for, and how its value looks; written down apart from the generator's templates.
 ASKED = {
@@ -101,6 +108,8 @@ def photos(tmp_path_factory: pytest.TempPathFactory, real_regions: Path) -> Data
         benchmark_share=0.25,
         max_regions=4,
         image_size=112,
+        min_regions=1,
+        twins_share=0.0,
     )
     scenes = make_scenes(root / "scenes", source, root)
     return load(scenes, make_turns(root / "turns", scenes))

@@ -14,7 +14,7 @@ from components.registry import Registry
 from components.settings import Settings
 from components.workspace import Run
 
-SHAPE: dict[str, float] = {
+SHAPE: dict[str, Any] = {
     "vocab_size": 300,
     "hidden_size": 32,
     "intermediate_size": 32,
@@ -23,7 +23,13 @@ SHAPE: dict[str, float] = {
     "kv_heads": 1,
 }
 # Large enough weights that the answers are neither empty nor all the same.
-SHAPE |= {"vision_depth": 1, "vision_width": 32, "vision_heads": 2, "text_init": 0.3}
+SHAPE |= {
+    "vision_depth": 1,
+    "vision_width": 32,
+    "vision_heads": 2,
+    "text_init": 0.3,
+    "mrope_section": [2, 3, 3],
+}
 MakeRun = Callable[..., Run]
 
 

@@ -26,6 +26,8 @@ def params(**changes: object) -> SourceParams:
         "benchmark_share": 0.25,
         "max_regions": 3,
         "image_size": 112,
+        "min_regions": 1,
+        "twins_share": 0.4,
     }
     return SourceParams.model_validate({**values, **changes})
 

@@ -34,6 +34,7 @@ CORPUS = ["Who owns the red circle?", "The red circle belongs to Ada Moss.[2]", 
 SHAPE = ScratchParams(
     vocab_size=400, hidden_size=32, intermediate_size=48, layers=2, heads=2, kv_heads=1, text_init=0.1,
     vision_init=0.1, vision_depth=1, vision_width=32, vision_heads=2, tie_word_embeddings=True,
+    rope_theta=1e6, mrope_section=(2, 3, 3),
 )  # fmt: skip
 
 

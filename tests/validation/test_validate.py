@@ -40,7 +40,14 @@ def clean(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make(
         root,
         SourceParams(
-            kind="synthetic", annotations=None, scenes=8, benchmark_share=0.25, max_regions=3, image_size=112
+            kind="synthetic",
+            annotations=None,
+            scenes=8,
+            benchmark_share=0.25,
+            max_regions=3,
+            image_size=112,
+            min_regions=1,
+            twins_share=0.4,
         ),
     )
     return root
@@ -101,6 +108,8 @@ def test_real_photos_pass(tmp_path: Path, real_regions: Path) -> None:
             benchmark_share=0.25,
             max_regions=4,
             image_size=112,
+            min_regions=1,
+            twins_share=0.0,
         ),
     )
     result, content = check(tmp_path / "scenes", tmp_path / "turns", tmp_path / "out")

@@ -1,0 +1,52 @@
+"""What the tiny base learns from: scenes, sets of texts and turns of its own, as the trainer reads them."""
+
+import random
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from tqdm import tqdm
+
+from components.generation.write import write_context
+from components.params import GenerationParams, SourceParams
+from components.pretraining.tasks import image_turns, listed_turns, text_turns
+from components.rcmu import ContextSet, Scene, Split, Turn
+from components.rcmu.tables import CONTEXTS, SCENES, TURNS, write_models
+from components.sources.synthetic import draw_scene
+
+
+def write_corpus(
+    source: SourceParams, generation: GenerationParams, *, seed: int, split: Split, folder: Path
+) -> None:
+    """Write scenes.parquet, contexts.parquet and turns.parquet into `folder`, an existing one.
+
+    Every scene has one set without texts, whose questions are about the image, and
+    `generation.context_sets` with texts. The scenes are others than those of any run of the flow: their ids,
+    which with the seed decide all about them, are of another form.
+    """
+    scenes: list[Scene] = []
+    contexts: list[ContextSet] = []
+    turns: list[Turn] = []
+    for number in tqdm(range(source.scenes or 0), desc=f"{split} scenes", unit="scene", mininterval=2):
+        scene = draw_scene(f"base-{split}-{number:06d}", source, split=split, seed=seed)
+        scenes.append(scene)
+        for context, asked in _about(scene, generation, seed=seed):
+            contexts.append(context)
+            turns += asked
+    write_models(folder / "scenes.parquet", SCENES, scenes)
+    write_models(folder / "contexts.parquet", CONTEXTS, contexts)
+    write_models(folder / "turns.parquet", TURNS, turns)
+    print(f"{len(turns):,} turns about {len(scenes):,} scenes", file=sys.stderr, flush=True)
+
+
+def _about(
+    scene: Scene, generation: GenerationParams, *, seed: int
+) -> Iterator[tuple[ContextSet, list[Turn]]]:
+    rng = random.Random(f"{seed}:base:{scene.scene_id}")  # noqa: S311 - makes data, not keys
+    bare = ContextSet(
+        context_id=f"{scene.scene_id}/image", scene_id=scene.scene_id, split=scene.split, regions=()
+    )
+    yield bare, list(image_turns(scene, bare.context_id, rng))
+    for number in range(generation.context_sets):
+        context = write_context(scene, number, generation, seed=seed)
+        yield context, [*listed_turns(scene, context, rng), *text_turns(scene, context, rng)]

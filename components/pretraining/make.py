@@ -1,0 +1,97 @@
+"""`make base`: the tiny base from scratch, stage by stage, and its folder in the package.
+
+Killed and started again, it goes on from the last whole corpus, checkpoint or stage.
+"""
+
+import hashlib
+import json
+import shutil
+import sys
+from pathlib import Path
+
+from components.params import SCRATCH, EvaluationParams, ModelParams
+from components.pretraining.corpus import write_corpus
+from components.pretraining.recipe import RECIPE, Recipe, Stage, load_recipe
+from components.pretraining.skills import measure_skills
+from components.process import die_with_owner
+from components.rcmu import Split
+from components.stages import whole_folder
+from components.training import train_model
+from components.training.model import TINY_BASE_FOLDER
+
+CARD, DIGESTS, SKILLS = "README.md", "digests.json", "skills.json"
+_CHECKOUT = Path(__file__).resolve().parent.parent.parent
+_DECODING = EvaluationParams(
+    batch_size=64, max_new_tokens=128, bootstrap_resamples=1000, confidence=0.95, report_scenes=1
+)
+
+
+def make_base(recipe: Recipe, *, work: Path, folder: Path) -> None:
+    """Train every stage of the recipe under `work`, measure the last one's skills, and fill `folder`.
+
+    What is written by hand in `folder`, its card, stays.
+    """
+    model = SCRATCH
+    for number, stage in enumerate(recipe.stages):
+        print(f"stage {number + 1} of {len(recipe.stages)}: {stage.name}", file=sys.stderr, flush=True)
+        model = str(_train(recipe, number, stage, base=model, work=work / f"{number}-{stage.name}"))
+    held_out = work / "held-out"
+    last = recipe.stages[-1]
+    source = last.source.model_copy(update={"scenes": recipe.held_out_scenes})
+    with whole_folder(held_out) as building:
+        write_corpus(source, last.generation, seed=recipe.seed, split=Split.BENCHMARK, folder=building)
+    skills = measure_skills(Path(model), held_out, _DECODING)
+    for skill, measured in skills.items():
+        print(f"{skill:16} {measured.exact:5} of {measured.n:5}  {measured.exact / measured.n:.1%}")
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in Path(model).iterdir():
+        if path.name != "training.json":  # counts of the last stage's samples
+            shutil.copyfile(path, folder / path.name)
+    measured_as_json = {skill: measured.model_dump() for skill, measured in skills.items()}
+    (folder / SKILLS).write_text(json.dumps(measured_as_json, indent=1) + "\n", encoding="utf-8")
+    (folder / DIGESTS).write_text(json.dumps(digests(folder), indent=1) + "\n", encoding="utf-8")
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file that makes the base, by name."""
+    names = sorted(path.name for path in folder.iterdir() if path.name not in (CARD, DIGESTS))
+    return {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in names}
+
+
+def _train(recipe: Recipe, number: int, stage: Stage, *, base: str, work: Path) -> Path:
+    corpus, model = work / "corpus", work / "model"
+    if not corpus.exists():
+        with whole_folder(corpus) as building:
+            write_corpus(
+                stage.source, stage.generation, seed=recipe.seed + number, split=Split.TRAIN, folder=building
+            )
+    if not model.exists():
+        smallest, largest = recipe.pixels
+        with whole_folder(model) as building:
+            train_model(
+                scenes=corpus,
+                turns=corpus,
+                model=ModelParams(
+                    base=base, revision=None, min_pixels=smallest, max_pixels=largest, scratch=recipe.model
+                ),
+                training=stage.training,
+                seed=recipe.seed + number,
+                deepspeed_configs=_CHECKOUT / "infra" / "deepspeed",
+                checkpoints=work / "checkpoints",
+                curves=work / "curves",
+                folder=building,
+            )
+    return model
+
+
+def main() -> None:
+    """Make the base with the package's recipe, or the one that is named."""
+    die_with_owner({})
+    recipe = Path(sys.argv[1]) if len(sys.argv) > 1 else RECIPE
+    folder = Path(sys.argv[2]) if len(sys.argv) > 2 else TINY_BASE_FOLDER
+    work = _CHECKOUT / ".rcvit" / "base" / hashlib.sha256(recipe.read_bytes()).hexdigest()[:12]
+    make_base(load_recipe(recipe), work=work, folder=folder)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,38 @@
+"""recipe.yaml as frozen models: everything that decides the tiny base's weights."""
+
+from pathlib import Path
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field
+
+from components.params import GenerationParams, ScratchParams, SourceParams, TrainingParams
+
+RECIPE = Path(__file__).with_name("recipe.yaml")
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Stage(_Section):
+    """Training on data of its own, from where the stage before ended."""
+
+    name: str = Field(pattern=r"^[a-z0-9-]+$")
+    source: SourceParams
+    generation: GenerationParams
+    training: TrainingParams
+
+
+class Recipe(_Section):
+    """A whole recipe."""
+
+    seed: int = Field(ge=0)
+    pixels: tuple[int, int]  # smallest and largest image after resizing
+    model: ScratchParams
+    stages: tuple[Stage, ...] = Field(min_length=1)
+    held_out_scenes: int = Field(ge=1)  # of the last stage's kind, which the skills are measured on
+
+
+def load_recipe(path: Path = RECIPE) -> Recipe:
+    """Read and check a recipe."""
+    return Recipe.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
