@@ -174,6 +174,23 @@ def promote(
     typer.echo(f"passed: {STAGING} {'would move' if dry_run else 'points'} to version {version}")
 
 
+@app.command("ablate")
+def ablate_run(
+    profile: Annotated[
+        str | None, typer.Option(help="A name of infra/profiles or a path; else params.yaml.")
+    ] = None,
+) -> None:
+    """RCVIT without boxes, texts or image, on the data of a finished run: what the method owes to each."""
+    from components.ablation import ablate
+    from components.workspace import describe_run
+
+    checkout = _checkout()
+    settings = load_settings(checkout)
+    folder = ablate(describe_run(checkout, profile, settings), settings)
+    typer.echo((folder / "ablation.md").read_text(encoding="utf-8"))
+    typer.echo(f"picture  {folder / 'ablation.png'}")
+
+
 @app.command()
 def doctor() -> None:
     """Versions, disk, tools and settings, and how to fix what is wrong."""

@@ -249,7 +249,7 @@ def rows(read: Callable[[Path], Iterator[_Row]], path: Path) -> Iterator[_Row]:
 
 
 def tokenizer_texts(scenes: Path, turns: Path) -> Iterator[str]:
-    """What the small tokenizer is trained on: each text set once, each question and answer, the chat's words."""
+    """What the small tokenizer is trained on: texts, questions, answers, and the chat's words, once each."""
     yield from (f"system\n{SYSTEM_MESSAGE}", "user\n", "assistant\n")
     by_id = {s.scene_id: s for s in rows(read_scenes, scenes / "scenes.parquet") if s.split is Split.TRAIN}
     for context in rows(read_contexts, turns / "contexts.parquet"):

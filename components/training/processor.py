@@ -137,12 +137,18 @@ class Processor:
 
     def batch_for_generation(self, requests: Sequence[tuple[Prompt, "Image"]]) -> dict[str, "torch.Tensor"]:
         """Inputs of `generate` for a batch, padded on the left; shapes (batch, longest)."""
+        return self.batch_for_scoring(requests, [()] * len(requests))
+
+    def batch_for_scoring(
+        self, requests: Sequence[tuple[Prompt, "Image"]], answers: Sequence[Sequence[int]]
+    ) -> dict[str, "torch.Tensor"]:
+        """The same with the ids of an answer behind each prompt: all answers end where the batch ends."""
         import torch
 
         pixels = [self.pixels(image) for _, image in requests]
         rows = [
-            self.prompt_ids(prompt, image_tokens=image.tokens)
-            for (prompt, _), image in zip(requests, pixels, strict=True)
+            [*self.prompt_ids(prompt, image_tokens=image.tokens), *answer]
+            for (prompt, _), image, answer in zip(requests, pixels, answers, strict=True)
         ]
         longest = max(len(row) for row in rows)
         pad = self.tokenizer.pad_token_id
