@@ -135,6 +135,7 @@ class TrainingParams(_Section):
     micro_batch_size: int = Field(ge=1)  # sequences per rank and forward pass
     gradient_accumulation: int = Field(ge=1)
     steps: int = Field(ge=0)  # optimizer steps; 0 exports the untrained model
+    optimizer: Literal["adamw", "muon"]
     learning_rates: LearningRates
     lora: LoraParams | None  # null trains all of the language model
     warmup_steps: int = Field(ge=0)
@@ -144,6 +145,12 @@ class TrainingParams(_Section):
     keep_checkpoints: int = Field(ge=2)
     bf16: bool
     gradient_checkpointing: bool
+
+    @model_validator(mode="after")
+    def _matrices_stay_whole(self) -> Self:
+        if self.optimizer == "muon" and self.deepspeed != "zero0":
+            raise ValueError("optimizer muon needs deepspeed zero0: the others cut matrices into pieces")
+        return self
 
     @model_validator(mode="after")
     def _adapters_learn(self) -> Self:

@@ -56,10 +56,10 @@ def measure(
     turns: Path,
     deepspeed_configs: Path,
     folder: Path,
-    names: Sequence[str] = tuple(variant.name for variant in VARIANTS),
+    variants: Sequence[Variant] = VARIANTS,
     seeds: Mapping[str, int],
 ) -> list[Result]:
-    """The results of `names`, each with as many seeds as `seeds` says, else one.
+    """The results of `variants`, each with as many seeds as `seeds` says, else one.
 
     Args:
         params: of the run whose data it is; every training is its training, with seed, seed + 1, ...
@@ -67,7 +67,7 @@ def measure(
         turns: the run's generate stage.
         deepspeed_configs: as the trainer takes them.
         folder: results lie here by variant and seed; those that are there are taken as they are.
-        names: of VARIANTS.
+        variants: which to train and judge.
         seeds: variant -> number of trainings.
     """
     data = Data(
@@ -75,8 +75,7 @@ def measure(
         contexts=tuple(read_contexts(turns / "contexts.parquet")),
         turns=tuple(read_turns(turns / "turns.parquet")),
     )
-    chosen = [variant for variant in VARIANTS if variant.name in names]
-    todo = [(v, params.seed + i) for v in chosen for i in range(seeds.get(v.name, 1))]
+    todo = [(v, params.seed + i) for v in variants for i in range(seeds.get(v.name, 1))]
     results = []
     for number, (variant, seed) in enumerate(todo, start=1):
         own = folder / f"{variant.name}-{seed}"

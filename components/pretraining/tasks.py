@@ -6,7 +6,7 @@ texts never on the picture. That is RCVIT's to teach. All wording is our own cho
 
 import random
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from components.generation.facts import KINDS, capitalised, draw_facts, kinds_of
@@ -48,7 +48,7 @@ def skill_of(turn_id: str) -> str:
     return turn_id.rsplit("/", 2)[1]
 
 
-def _turns(scene: Scene, context_id: str, task: Task, drawn: Sequence[Drawn]) -> Iterator[Turn]:
+def _turns(scene: Scene, context_id: str, task: Task, drawn: Iterable[Drawn]) -> Iterator[Turn]:
     questions: set[str] = set()
     for skill, question, answer in drawn:
         if question not in questions:
@@ -117,6 +117,10 @@ def _restated(lines: Sequence[_Line], rng: random.Random) -> Iterator[Drawn]:
         parts.append(f"[{line.k}] {' and '.join(map(_states, facts))}.[{line.k}]")
     asked = ", ".join(f"[{line.k}]" for line in order)
     yield "restate", f"What is said of {asked}?", " ".join(parts)
+    # To repeat word by word is the first thing that a model learns of looking up, and the rest goes by it.
+    order = rng.sample(lines, len(lines))
+    quoted = (f"[{line.k}] {_coordinates(line.seen.box)} {line.told.text}" for line in order)
+    yield "quote", f"Quote {', '.join(f'[{line.k}]' for line in order)}.", " ".join(quoted)
 
 
 def _looked_up(lines: Sequence[_Line], rng: random.Random) -> Iterator[Drawn]:

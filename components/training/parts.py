@@ -48,18 +48,24 @@ def merge_adapters(qwen: "torch.nn.Module") -> None:
 
 
 def parameter_groups(model: "torch.nn.Module", training: TrainingParams) -> list[dict[str, Any]]:
-    """AdamW's groups, one per part and kind; norms and biases have no weight decay."""
-    groups: dict[tuple[str, bool], list[torch.nn.Parameter]] = {}
+    """The optimizer's groups, one per part and kind; norms and biases have no weight decay.
+
+    `orthogonal` marks what Muon takes: matrices, but not the embedding, nor a head of its own.
+    """
+    groups: dict[tuple[str, bool, bool], list[torch.nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             # ds_shape: under ZeRO-3 the parameter itself is empty.
-            decays = len(getattr(parameter, "ds_shape", parameter.shape)) > 1
-            groups.setdefault((part_of(name), decays), []).append(parameter)
+            dimensions = len(getattr(parameter, "ds_shape", parameter.shape))
+            matrix = dimensions == 2 and "embed_tokens" not in name and "lm_head" not in name
+            kind = (part_of(name), dimensions > 1, matrix and training.optimizer == "muon")
+            groups.setdefault(kind, []).append(parameter)
     return [
         {
             "params": parameters,
             "lr": getattr(training.learning_rates, part),
             "weight_decay": training.weight_decay if decays else 0.0,
+            "orthogonal": orthogonal,
         }
-        for (part, decays), parameters in groups.items()
+        for (part, decays, orthogonal), parameters in groups.items()
     ]

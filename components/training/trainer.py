@@ -22,6 +22,7 @@ from components.training.forest import Forest
 from components.training.job import Job
 from components.training.meter import Meter
 from components.training.model import build_from_scratch, load_base
+from components.training.muon import Muon
 from components.training.packing import Stream, Tree
 from components.training.parts import choose_trained, parameter_groups
 from components.training.processor import IGNORED, Processor
@@ -146,9 +147,14 @@ class RcvitTrainer(Trainer):
         return torch.utils.data.SequentialSampler(self.train_dataset)
 
     def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
-        """AdamW with a rate for each part."""
-        cls, settings = self.get_optimizer_cls_and_kwargs(self.args, self.model)
-        optimizer: torch.optim.Optimizer = cls(parameter_groups(self.model, self.params), **settings)
+        """The optimizer of the params, with a rate for each part."""
+        groups = parameter_groups(self.model, self.params)
+        optimizer: torch.optim.Optimizer
+        if self.params.optimizer == "muon":
+            optimizer = Muon(groups)
+        else:
+            cls, settings = self.get_optimizer_cls_and_kwargs(self.args, self.model)
+            optimizer = cls(groups, **settings)
         self.optimizer = optimizer
         return optimizer
 

@@ -3,9 +3,12 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from tests.e2e.conftest import Checkout, small_params
 
 
+@pytest.mark.system  # a Prefect server of its own
 def test_real_photos_come_in_under_dvc_and_end_as_a_version(
     repo: Path, real_regions: Path, make_checkout: Callable[..., Checkout]
 ) -> None:

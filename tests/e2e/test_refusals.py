@@ -106,6 +106,7 @@ def write_turns(scenes_folder, params, *, seed, folder):
 FOUND_BY = ("citations_resolve", "turns_unique", "images_in_one_split")
 
 
+@pytest.mark.system  # a Prefect server of its own
 def test_invalid_data_stops_the_flow_before_training_and_keeps_the_result(
     repo: Path, make_checkout: Callable[..., Checkout]
 ) -> None:

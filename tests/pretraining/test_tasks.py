@@ -84,7 +84,7 @@ def test_every_skill_is_taught_and_no_question_twice() -> None:
     assert skills == {
         *("caption", "count", "box_to_object", "object_to_box", "looks"),
         *("listed_all", "listed_looks", "listed_which"),
-        *("restate", "index_to_fact", "box_to_fact", "fact_to_index", "fact_to_box", "fact_to_fact"),
+        *("restate", "quote", "index_to_fact", "box_to_fact", "fact_to_index", "fact_to_box", "fact_to_fact"),
         *("missing_fact", "missing_object"),
     }
     asked = [(turn.scene_id, turn.context_id, turn.question) for _, _, turn in all_turns()]
