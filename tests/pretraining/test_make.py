@@ -1,0 +1,94 @@
+"""`make base` with a recipe of two tiny stages, killed in between, and the base that ships."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from components.pretraining.make import digests
+from components.pretraining.recipe import RECIPE, load_recipe
+from components.training.model import TINY_BASE_FOLDER
+
+SHAPE = {
+    "vocab_size": 500, "hidden_size": 32, "intermediate_size": 48, "layers": 1, "heads": 2, "kv_heads": 1,
+    "vision_depth": 1, "vision_width": 32, "vision_heads": 2, "mrope_section": [1, 2, 5],
+}  # fmt: skip
+
+
+def tiny(recipe: dict[str, Any]) -> dict[str, Any]:
+    recipe["model"].update(SHAPE)
+    recipe["held_out_scenes"] = 2
+    for stage in recipe["stages"]:
+        stage["source"].update(scenes=4, image_size=56)
+        stage["generation"]["context_sets"] = 1
+        stage["training"].update(
+            steps=2, world_size=1, checkpoint_every=1, warmup_steps=1, sequence_tokens=600
+        )
+    return recipe
+
+
+def make(recipe: Path, work: Path, folder: Path) -> subprocess.CompletedProcess[str]:
+    code = (
+        "import sys; from pathlib import Path; from components.pretraining.make import make_base; "
+        "from components.pretraining.recipe import load_recipe; "
+        "make_base(load_recipe(Path(sys.argv[1])), work=Path(sys.argv[2]), folder=Path(sys.argv[3]))"
+    )
+    command = [sys.executable, "-c", code, str(recipe), str(work), str(folder)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=dict(os.environ))
+
+
+@pytest.mark.long
+def test_stages_follow_each_other_and_what_is_done_is_not_done_again(tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(yaml.safe_dump(tiny(yaml.safe_load(RECIPE.read_text()))))
+    first = make(recipe, tmp_path / "work", tmp_path / "base")
+    assert first.returncode == 0, first.stderr
+    made = json.loads((tmp_path / "base/digests.json").read_text())
+    assert made == digests(tmp_path / "base")
+    assert {
+        "model.safetensors",
+        "config.json",
+        "tokenizer.json",
+        "chat_template.jinja",
+        "skills.json",
+    } <= set(made)
+    again = make(recipe, tmp_path / "work", tmp_path / "again")
+    assert again.returncode == 0, again.stderr
+    assert "samples" not in again.stderr  # no training
+    fresh = make(recipe, tmp_path / "elsewhere", tmp_path / "fresh")
+    assert fresh.returncode == 0, fresh.stderr
+    assert fresh.stderr.count("training samples") == len(load_recipe(recipe).stages)
+    for folder in ("again", "fresh"):
+        assert json.loads((tmp_path / folder / "digests.json").read_text()) == made
+
+
+def test_the_shipped_base_is_the_one_that_was_made() -> None:
+    assert json.loads((TINY_BASE_FOLDER / "digests.json").read_text()) == digests(TINY_BASE_FOLDER)
+
+
+def test_the_shipped_base_is_small_and_has_the_recipes_shape() -> None:
+    from components.training.model import load_for_inference
+
+    model, processor = load_for_inference(TINY_BASE_FOLDER)
+    shape = load_recipe().model
+    assert 1e6 <= sum(p.numel() for p in model.parameters()) <= 8e6
+    assert (TINY_BASE_FOLDER / "model.safetensors").stat().st_size <= 16 * 2**20
+    assert model.config.text_config.num_hidden_layers == shape.layers
+    assert list(model.config.text_config.rope_parameters["mrope_section"]) == list(shape.mrope_section)
+    assert [processor.tokenizer.tokenize(text) for text in ("12", "(907")] == [
+        ["1", "2"],
+        ["(", "9", "0", "7"],
+    ]
+
+
+def test_the_card_quotes_the_skills_that_were_measured() -> None:
+    card = (TINY_BASE_FOLDER / "README.md").read_text()
+    skills = json.loads((TINY_BASE_FOLDER / "skills.json").read_text())
+    assert len(skills) > 10
+    for skill, measured in skills.items():
+        assert f"| {skill} | {measured['n']} | {measured['exact'] / measured['n']:.1%} |" in card
