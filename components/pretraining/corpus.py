@@ -2,8 +2,9 @@
 
 import random
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
+from typing import Literal
 
 from tqdm import tqdm
 
@@ -14,13 +15,21 @@ from components.rcmu import ContextSet, Scene, Split, Turn
 from components.rcmu.tables import CONTEXTS, SCENES, TURNS, write_models
 from components.sources.synthetic import draw_scene
 
+Subject = Literal["image", "listed", "texts"]  # the image alone, the image with listed boxes, the texts alone
+
 
 def write_corpus(
-    source: SourceParams, generation: GenerationParams, *, seed: int, split: Split, folder: Path
+    source: SourceParams,
+    generation: GenerationParams,
+    about: Collection[Subject],
+    *,
+    seed: int,
+    split: Split,
+    folder: Path,
 ) -> None:
     """Write scenes.parquet, contexts.parquet and turns.parquet into `folder`, an existing one.
 
-    Every scene has one set without texts, whose questions are about the image, and
+    Every scene has one set without texts, for questions about the image, where these are wanted, and
     `generation.context_sets` with texts. The scenes are others than those of any run of the flow: their ids,
     which with the seed decide all about them, are of another form.
     """
@@ -30,7 +39,7 @@ def write_corpus(
     for number in tqdm(range(source.scenes or 0), desc=f"{split} scenes", unit="scene", mininterval=2):
         scene = draw_scene(f"base-{split}-{number:06d}", source, split=split, seed=seed)
         scenes.append(scene)
-        for context, asked in _about(scene, generation, seed=seed):
+        for context, asked in _about(scene, generation, about, seed=seed):
             contexts.append(context)
             turns += asked
     write_models(folder / "scenes.parquet", SCENES, scenes)
@@ -40,13 +49,16 @@ def write_corpus(
 
 
 def _about(
-    scene: Scene, generation: GenerationParams, *, seed: int
+    scene: Scene, generation: GenerationParams, about: Collection[Subject], *, seed: int
 ) -> Iterator[tuple[ContextSet, list[Turn]]]:
     rng = random.Random(f"{seed}:base:{scene.scene_id}")  # noqa: S311 - makes data, not keys
-    bare = ContextSet(
-        context_id=f"{scene.scene_id}/image", scene_id=scene.scene_id, split=scene.split, regions=()
-    )
-    yield bare, list(image_turns(scene, bare.context_id, rng))
-    for number in range(generation.context_sets):
+    if "image" in about:
+        bare = ContextSet(
+            context_id=f"{scene.scene_id}/image", scene_id=scene.scene_id, split=scene.split, regions=()
+        )
+        yield bare, list(image_turns(scene, bare.context_id, rng))
+    for number in range(generation.context_sets if {"listed", "texts"} & set(about) else 0):
         context = write_context(scene, number, generation, seed=seed)
-        yield context, [*listed_turns(scene, context, rng), *text_turns(scene, context, rng)]
+        turns = [*listed_turns(scene, context, rng)] if "listed" in about else []
+        turns += text_turns(scene, context, rng) if "texts" in about else []
+        yield context, turns

@@ -39,7 +39,9 @@ def make_base(recipe: Recipe, *, work: Path, folder: Path) -> None:
     last = recipe.stages[-1]
     source = last.source.model_copy(update={"scenes": recipe.held_out_scenes})
     with whole_folder(held_out) as building:
-        write_corpus(source, last.generation, seed=recipe.seed, split=Split.BENCHMARK, folder=building)
+        write_corpus(
+            source, last.generation, last.about, seed=recipe.seed, split=Split.BENCHMARK, folder=building
+        )
     skills = measure_skills(Path(model), held_out, _DECODING)
     for skill, measured in skills.items():
         print(f"{skill:16} {measured.exact:5} of {measured.n:5}  {measured.exact / measured.n:.1%}")
@@ -63,7 +65,12 @@ def _train(recipe: Recipe, number: int, stage: Stage, *, base: str, work: Path) 
     if not corpus.exists():
         with whole_folder(corpus) as building:
             write_corpus(
-                stage.source, stage.generation, seed=recipe.seed + number, split=Split.TRAIN, folder=building
+                stage.source,
+                stage.generation,
+                stage.about,
+                seed=recipe.seed + number,
+                split=Split.TRAIN,
+                folder=building,
             )
     if not model.exists():
         smallest, largest = recipe.pixels

@@ -6,6 +6,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
 from components.params import GenerationParams, ScratchParams, SourceParams, TrainingParams
+from components.pretraining.corpus import Subject
 
 RECIPE = Path(__file__).with_name("recipe.yaml")
 
@@ -18,6 +19,7 @@ class Stage(_Section):
     """Training on data of its own, from where the stage before ended."""
 
     name: str = Field(pattern=r"^[a-z0-9-]+$")
+    about: tuple[Subject, ...] = Field(min_length=1)  # what its questions are about
     source: SourceParams
     generation: GenerationParams
     training: TrainingParams
