@@ -10,12 +10,13 @@ from tqdm import tqdm
 
 from components.generation.write import write_context
 from components.params import GenerationParams, SourceParams
-from components.pretraining.tasks import image_turns, listed_turns, text_turns
+from components.pretraining.tasks import box_turns, image_turns, listed_turns, text_turns
 from components.rcmu import ContextSet, Scene, Split, Turn
 from components.rcmu.tables import CONTEXTS, SCENES, TURNS, write_models
 from components.sources.synthetic import draw_scene
 
-Subject = Literal["image", "listed", "texts"]  # the image alone, the image with listed boxes, the texts alone
+# The image alone, the image with listed boxes, the texts alone, the boxes of the texts.
+Subject = Literal["image", "listed", "texts", "boxes"]
 
 
 def write_corpus(
@@ -57,8 +58,9 @@ def _about(
             context_id=f"{scene.scene_id}/image", scene_id=scene.scene_id, split=scene.split, regions=()
         )
         yield bare, list(image_turns(scene, bare.context_id, rng))
-    for number in range(generation.context_sets if {"listed", "texts"} & set(about) else 0):
+    for number in range(generation.context_sets if set(about) - {"image"} else 0):
         context = write_context(scene, number, generation, seed=seed)
         turns = [*listed_turns(scene, context, rng)] if "listed" in about else []
         turns += text_turns(scene, context, rng) if "texts" in about else []
+        turns += box_turns(scene, context, rng) if "boxes" in about else []
         yield context, turns

@@ -36,10 +36,16 @@ def listed_turns(scene: Scene, context: ContextSet, rng: random.Random) -> Itera
 
 
 def text_turns(scene: Scene, context: ContextSet, rng: random.Random) -> Iterator[Turn]:
-    """Questions that labels, boxes and texts of the prompt answer; the image is of no use."""
+    """Questions that labels and texts of the prompt answer; the image is of no use."""
     lines = _lines(scene, context)
     drawn = [*_restated(lines, rng), *_looked_up(lines, rng), *_found(lines, rng)]
     drawn += _refused(scene, lines, rng)
+    return _turns(scene, context.context_id, Task.CONTEXTUAL_QA, drawn)
+
+
+def box_turns(scene: Scene, context: ContextSet, rng: random.Random) -> Iterator[Turn]:
+    """Questions from and to the boxes of the prompt's lines; the image is of no use here either."""
+    drawn = _boxes_in_lines(_lines(scene, context), rng)
     return _turns(scene, context.context_id, Task.CONTEXTUAL_QA, drawn)
 
 
@@ -119,40 +125,48 @@ def _restated(lines: Sequence[_Line], rng: random.Random) -> Iterator[Drawn]:
     yield "restate", f"What is said of {asked}?", " ".join(parts)
     # To repeat word by word is the first thing that a model learns of looking up, and the rest goes by it.
     order = rng.sample(lines, len(lines))
-    quoted = (f"[{line.k}] {_coordinates(line.seen.box)} {line.told.text}" for line in order)
+    quoted = (f"[{line.k}] {line.told.text}" for line in order)
     yield "quote", f"Quote {', '.join(f'[{line.k}]' for line in order)}.", " ".join(quoted)
 
 
 def _looked_up(lines: Sequence[_Line], rng: random.Random) -> Iterator[Drawn]:
+    for line in rng.sample(lines, min(2, len(lines))):
+        fact = rng.choice(line.told.facts)
+        question = KINDS[fact.key].question
+        yield "index_to_fact", question.format(e=f"[{line.k}]"), f"[{line.k}] {_states(fact)}.[{line.k}]"
+
+
+def _boxes_in_lines(lines: Sequence[_Line], rng: random.Random) -> Iterator[Drawn]:
     line = rng.choice(lines)
-    fact = rng.choice(line.told.facts)
-    question = KINDS[fact.key].question
-    yield "index_to_fact", question.format(e=f"[{line.k}]"), f"[{line.k}] {_states(fact)}.[{line.k}]"
+    yield "index_to_box", f"Where is [{line.k}]?", f"{_coordinates(line.seen.box)}.[{line.k}]"
     line = rng.choice(lines)
     fact = rng.choice(line.told.facts)
     question = KINDS[fact.key].question.format(e=_boxed(line))
     yield "box_to_fact", question, f"The {line.seen.label} {_states(fact)}.[{line.k}]"
+    if known := _unique_facts(lines):
+        line, fact = rng.choice(known)
+        asked = contextual_expression(line.seen.label, fact)
+        answer = f"The {line.seen.label} is at {_coordinates(line.seen.box)}.[{line.k}]"
+        yield "fact_to_box", f"Where is {asked}?", answer
+
+
+def _unique_facts(lines: Sequence[_Line]) -> list[tuple[_Line, Fact]]:
+    stated = Counter(fact for line in lines for fact in line.told.facts)
+    return [(line, fact) for line in lines for fact in line.told.facts if stated[fact] == 1]
 
 
 def _found(lines: Sequence[_Line], rng: random.Random) -> Iterator[Drawn]:
-    """By a fact: the line, its box, and the other facts."""
-    stated = Counter(fact for line in lines for fact in line.told.facts)
-    known = [(line, fact) for line in lines for fact in line.told.facts if stated[fact] == 1]
-    if not known:
-        return
-    line, fact = rng.choice(known)
-    asked = contextual_expression(line.seen.label, fact)
-    yield "fact_to_index", f"Which one is {asked}?", f"The {line.seen.label} is [{line.k}]."
-    line, fact = rng.choice(known)
-    asked = contextual_expression(line.seen.label, fact)
-    answer = f"The {line.seen.label} is at {_coordinates(line.seen.box)}.[{line.k}]"
-    yield "fact_to_box", f"Where is {asked}?", answer
-    line, fact = rng.choice(known)
-    others = [other for other in line.told.facts if other.key != fact.key]
-    if others:
-        other = rng.choice(others)
-        question = KINDS[other.key].question.format(e=contextual_expression(line.seen.label, fact))
-        yield "fact_to_fact", question, f"The {line.seen.label} {_states(other)}.[{line.k}]"
+    """By a fact: the line, and the other facts."""
+    known = _unique_facts(lines)
+    for line, fact in rng.sample(known, min(2, len(known))):
+        asked = contextual_expression(line.seen.label, fact)
+        yield "fact_to_index", f"Which one is {asked}?", f"The {line.seen.label} is [{line.k}]."
+    for line, fact in rng.sample(known, min(2, len(known))):
+        others = [other for other in line.told.facts if other.key != fact.key]
+        if others:
+            other = rng.choice(others)
+            question = KINDS[other.key].question.format(e=contextual_expression(line.seen.label, fact))
+            yield "fact_to_fact", question, f"The {line.seen.label} {_states(other)}.[{line.k}]"
 
 
 def _refused(scene: Scene, lines: Sequence[_Line], rng: random.Random) -> Iterator[Drawn]:
@@ -161,7 +175,7 @@ def _refused(scene: Scene, lines: Sequence[_Line], rng: random.Random) -> Iterat
     missing = [kind for kind in kinds_of(line.seen.label) if kind.key not in told]
     if missing:
         kind = rng.choice(missing)
-        asked = _boxed(line)  # an index would be a citation, and a refusal has none
+        asked = f"the object of line {line.k}"  # its index would be a citation, and a refusal has none
         answer = f"Cannot be answered. The description does not specify the {kind.noun} of {asked}."
         yield "missing_fact", kind.question.format(e=asked), answer
     line = rng.choice(lines)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from components.errors import ParamsError
 from components.params import SCRATCH, TINY_BASE, ModelParams, ScratchParams
 from components.training.attention import DENSE
 from components.training.processor import Processor
@@ -75,8 +76,19 @@ def build_from_scratch(
 
 
 def base_folder(base: str) -> str:
-    """The folder of the package's own base; any other name, a hub id or a folder, as it is."""
-    return str(TINY_BASE_FOLDER) if base == TINY_BASE else base
+    """The folder of the package's own base; any other name, a hub id or a folder, as it is.
+
+    Raises:
+        ParamsError: when the package's own has not been made.
+    """
+    if base != TINY_BASE:
+        return base
+    if not (TINY_BASE_FOLDER / "config.json").exists():
+        raise ParamsError(
+            f"model.base is {TINY_BASE}, and {TINY_BASE_FOLDER} is not there",
+            hint=f"`make base` makes it, or set model.base: {SCRATCH}",
+        )
+    return str(TINY_BASE_FOLDER)
 
 
 def load_base(params: ModelParams) -> "Qwen2VLForConditionalGeneration":

@@ -19,7 +19,7 @@ SOURCE = SourceParams(
     min_regions=2, twins_share=0.8,
 )  # fmt: skip
 GENERATION = GenerationParams(context_sets=2, facts_per_text=2, questions_per_task=1)
-ALL: tuple[Subject, ...] = ("image", "listed", "texts")
+ALL: tuple[Subject, ...] = ("image", "listed", "texts", "boxes")
 FILES = ("scenes.parquet", "contexts.parquet", "turns.parquet")
 
 
@@ -41,7 +41,8 @@ def test_the_same_seed_gives_the_same_bytes_and_another_one_others(tmp_path: Pat
     [
         (("image",), "caption", "listed_all"),
         (("listed",), "listed_all", "quote"),
-        (("texts",), "quote", "caption"),
+        (("texts",), "quote", "index_to_box"),
+        (("boxes",), "index_to_box", "quote"),
     ],
 )
 def test_it_asks_about_what_the_stage_says(

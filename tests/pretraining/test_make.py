@@ -12,7 +12,6 @@ import yaml
 
 from components.pretraining.make import digests
 from components.pretraining.recipe import RECIPE, load_recipe
-from components.training.model import TINY_BASE_FOLDER
 
 SHAPE = {
     "vocab_size": 500, "hidden_size": 32, "intermediate_size": 48, "layers": 1, "heads": 2, "kv_heads": 1,
@@ -65,30 +64,3 @@ def test_stages_follow_each_other_and_what_is_done_is_not_done_again(tmp_path: P
     assert fresh.stderr.count("training samples") == len(load_recipe(recipe).stages)
     for folder in ("again", "fresh"):
         assert json.loads((tmp_path / folder / "digests.json").read_text()) == made
-
-
-def test_the_shipped_base_is_the_one_that_was_made() -> None:
-    assert json.loads((TINY_BASE_FOLDER / "digests.json").read_text()) == digests(TINY_BASE_FOLDER)
-
-
-def test_the_shipped_base_is_small_and_has_the_recipes_shape() -> None:
-    from components.training.model import load_for_inference
-
-    model, processor = load_for_inference(TINY_BASE_FOLDER)
-    shape = load_recipe().model
-    assert 1e6 <= sum(p.numel() for p in model.parameters()) <= 8e6
-    assert (TINY_BASE_FOLDER / "model.safetensors").stat().st_size <= 16 * 2**20
-    assert model.config.text_config.num_hidden_layers == shape.layers
-    assert list(model.config.text_config.rope_parameters["mrope_section"]) == list(shape.mrope_section)
-    assert [processor.tokenizer.tokenize(text) for text in ("12", "(907")] == [
-        ["1", "2"],
-        ["(", "9", "0", "7"],
-    ]
-
-
-def test_the_card_quotes_the_skills_that_were_measured() -> None:
-    card = (TINY_BASE_FOLDER / "README.md").read_text()
-    skills = json.loads((TINY_BASE_FOLDER / "skills.json").read_text())
-    assert len(skills) > 10
-    for skill, measured in skills.items():
-        assert f"| {skill} | {measured['n']} | {measured['exact'] / measured['n']:.1%} |" in card

@@ -13,9 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from components.errors import ParamsError
 from components.params import ModelParams
 from components.rcmu import SPECIAL_TOKENS
 from components.training.model import (
+    base_folder,
     build_from_scratch,
     generate_greedily,
     load_base,
@@ -129,3 +131,15 @@ def test_importing_the_package_does_not_import_torch() -> None:
     code = "import sys, components.training; print({'torch', 'transformers', 'deepspeed'} & set(sys.modules))"
     found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert found.stdout.strip() == "set()"
+
+
+def test_a_base_that_was_not_made_is_an_error_with_its_cure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("components.training.model.TINY_BASE_FOLDER", tmp_path / "tiny_base")
+    with pytest.raises(ParamsError, match="is not there"):
+        base_folder("tiny")
+    (tmp_path / "tiny_base").mkdir()
+    (tmp_path / "tiny_base/config.json").write_text("{}")
+    assert base_folder("tiny") == str(tmp_path / "tiny_base")
+    assert base_folder("scratch") == "scratch"
