@@ -1,5 +1,6 @@
 """The ablation in MLflow: a parent run with table and picture, a child for every variant."""
 
+import hashlib
 from pathlib import Path
 
 from components.ablation.report import Ablation, Row
@@ -7,10 +8,11 @@ from components.settings import Settings
 from components.workspace import Run
 
 EXPERIMENT = "rc-qwen2-vl-ablation"
+_WHOLE = "rcvit.ablation"  # digest of the figures; written last, on the parent
 
 
 def record(ablation: Ablation, folder: Path, run: Run, settings: Settings) -> str:
-    """Log what lies in `folder` and every variant's figures; the id of the parent run."""
+    """Log what lies in `folder` and every variant's figures, once; the id of the parent run."""
     import mlflow
 
     mlflow.set_tracking_uri(settings.tracking_uri)
@@ -21,6 +23,9 @@ def record(ablation: Ablation, folder: Path, run: Run, settings: Settings) -> st
         if known
         else client.create_experiment(EXPERIMENT, artifact_location=settings.artifact_root)
     )
+    content = hashlib.sha256(ablation.model_dump_json().encode()).hexdigest()
+    for found in client.search_runs([experiment], f"tags.`{_WHOLE}` = '{content}'"):
+        return str(found.info.run_id)
     tags = {"rcvit.run_digest": run.digest, "rcvit.commit": run.commit}
     with mlflow.start_run(experiment_id=experiment, run_name=run.name, tags=tags) as parent:
         for path in sorted(path for path in folder.iterdir() if path.is_file()):
@@ -34,6 +39,7 @@ def record(ablation: Ablation, folder: Path, run: Run, settings: Settings) -> st
             ):
                 mlflow.log_params({"variant": row.variant, "seeds": row.seeds})
                 mlflow.log_metrics(_metrics(row))
+        client.set_tag(parent.info.run_id, _WHOLE, content)
         return str(parent.info.run_id)
 
 
