@@ -50,6 +50,30 @@ def test_three_mistakes_are_reported_at_once(repo: Path, tmp_path: Path) -> None
         assert place in message
 
 
+@pytest.mark.parametrize(
+    ("section", "changes", "said"),
+    [
+        ("training", {"optimizer": "muon"}, "muon needs deepspeed zero0"),
+        ("source", {"min_regions": 4, "max_regions": 3}, "min_regions is larger"),
+        ("model", {"scratch": {"mrope_section": [1, 2, 3]}}, "add to 16"),
+        ("model", {"scratch": {"mrope_section": [0, 3, 13]}}, "from 1 up"),
+    ],
+)
+def test_values_that_contradict_each_other(
+    repo: Path, tmp_path: Path, section: str, changes: dict[str, Any], said: str
+) -> None:
+    content = yaml.safe_load((repo / "params.yaml").read_text())
+    for name, value in changes.items():
+        if isinstance(value, dict):
+            content[section][name].update(value)
+        else:
+            content[section][name] = value
+    path = tmp_path / "params.yaml"
+    path.write_text(yaml.safe_dump(content))
+    with pytest.raises(ParamsError, match=said):
+        load_params(path)
+
+
 @pytest.mark.parametrize(("text", "said"), [("seed: [", "is not YAML"), ("- a\n", "(file)")])
 def test_a_file_that_is_no_params_file(tmp_path: Path, text: str, said: str) -> None:
     path = tmp_path / "params.yaml"

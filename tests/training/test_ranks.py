@@ -48,6 +48,13 @@ def test_the_loss_is_the_same_however_it_is_cut(
     assert other.curve("grad_norm") == pytest.approx(trained.curve("grad_norm"), rel=1e-3)
 
 
+def test_muon_learns_and_its_loss_does_not_depend_on_the_ranks(stage: Callable[..., Stage]) -> None:
+    two = stage(deepspeed="zero0", optimizer="muon").run()
+    one = stage(deepspeed="zero0", optimizer="muon", world_size=1, gradient_accumulation=2).run()
+    assert one.losses() == pytest.approx(two.losses(), abs=1e-4)
+    assert two.losses()[20] < two.losses()[10]
+
+
 def test_a_folder_as_base_trains_on_however_the_weights_are_cut(
     trained: Stage, stage: Callable[..., Stage]
 ) -> None:
