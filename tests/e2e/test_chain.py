@@ -188,6 +188,7 @@ def kill_in_training(checkout: Checkout, *, step: int, log: Path) -> None:
     assert not list(checkout.root.glob(".rcvit/runs/*/outs/model"))
 
 
+@pytest.mark.system  # two runs, each with a Prefect server of its own
 def test_a_killed_run_leaves_nothing_and_resumes_to_the_same_weights(
     finished: Finished, copy_of_finished: Checkout, tmp_path: Path
 ) -> None:

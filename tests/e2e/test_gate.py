@@ -4,6 +4,8 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from components.params import Params
 from components.registry import GateVerdict, judge
 from tests.e2e.conftest import Checkout, small_params
@@ -23,6 +25,7 @@ def verdict_after(checkout: Checkout, params: Params, *, steps: int) -> GateVerd
     return judge(summary["metrics"], params.gate.staging, dirty=False)
 
 
+@pytest.mark.system  # two whole trainings
 def test_trained_passes_and_untrained_is_refused_with_the_same_thresholds(
     repo: Path, make_checkout: Callable[..., Checkout]
 ) -> None:
