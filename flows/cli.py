@@ -22,16 +22,14 @@ app = typer.Typer(
 )
 params_app = typer.Typer(help="The params of this checkout.", no_args_is_help=True)
 data_app = typer.Typer(help="Outside data.", no_args_is_help=True)
+Profile = Annotated[str | None, typer.Option(help="A name of infra/profiles or a path; else params.yaml.")]
+
 app.add_typer(params_app, name="params")
 app.add_typer(data_app, name="data")
 
 
 @app.command()
-def run(
-    profile: Annotated[
-        str | None, typer.Option(help="A name of infra/profiles or a path; else params.yaml.")
-    ] = None,
-) -> None:
+def run(profile: Profile = None) -> None:
     """Data, validation, training, benchmark, registration and the staging gate."""
     from components.registry import Registry
     from components.workspace import describe_run, is_ready
@@ -175,11 +173,7 @@ def promote(
 
 
 @app.command("ablate")
-def ablate_run(
-    profile: Annotated[
-        str | None, typer.Option(help="A name of infra/profiles or a path; else params.yaml.")
-    ] = None,
-) -> None:
+def ablate_run(profile: Profile = None) -> None:
     """RCVIT without boxes, texts or image, on the data of a finished run: what the method owes to each."""
     from components.ablation import ablate
     from components.workspace import describe_run

@@ -19,21 +19,21 @@ def without_link(turn: Turn, scene: Scene, context: ContextSet) -> float | None:
         return None
     asked = scene.regions[context.regions[claim.k - 1].region]
     if turn.task is Task.V2C:
-        (key,) = {f.key for f in context.regions[claim.k - 1].facts if f.value == claim.value} or {""}
+        keys = {fact.key for fact in context.regions[claim.k - 1].facts if fact.value == claim.value}
         values = [
             fact.value
             for told in context.regions
             if scene.regions[told.region].label == asked.label
             for fact in told.facts
-            if fact.key == key
+            if fact.key in keys
         ]
     else:
-        (key,) = {fact.key for fact in asked.facts if fact.value == claim.value}
+        keys = {fact.key for fact in asked.facts if fact.value == claim.value}
         values = [
             fact.value
             for region in scene.regions
             if region.label == asked.label
             for fact in region.facts
-            if fact.key == key
+            if fact.key in keys
         ]
     return values.count(claim.value) / len(values)

@@ -1,9 +1,9 @@
 """Multiple choice by likelihood: what a model knows, whatever form it answers in.
 
 The options of a question are its reference and the reference with the value exchanged for each other value
-of the same kind in the scene (`Turn.other_values`). Chosen is the option whose value has the largest
-probability behind the prompt, summed over its tokens as in lm-evaluation-harness's `acc`; citations and what
-follows the value are left out. Citing and refusing are not asked for, so a base is not judged by its form.
+of the same kind in the scene (`Turn.other_values`). Chosen is the option with the largest
+probability behind the prompt, summed over its tokens as in lm-evaluation-harness's `acc`; what follows the
+value is the same in all. Citing and refusing are not asked for, so a base is not judged by its form.
 """
 
 import io

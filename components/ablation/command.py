@@ -9,11 +9,12 @@ from components.ablation.report import picture, summarise, table
 from components.errors import DataError
 from components.params import load_params
 from components.settings import Settings
+from components.training.checkpoints import inputs_digest
 from components.workspace import Run
 
 # Three trainings where the verdict hangs on the difference, one for the rest (own choice).
 SEEDS = {"rcvit": 3, "without_boxes": 3}
-FOLDER = Path(".rcvit/ablation")  # of the run's workspace
+FOLDER = Path(".rcvit/ablation")  # of the run's workspace; in it a folder by the digest of all that counts
 
 
 def ablate(run: Run, settings: Settings) -> Path:
@@ -26,7 +27,9 @@ def ablate(run: Run, settings: Settings) -> Path:
     if not (turns / "turns.parquet").exists():
         raise DataError(f"run {run.name} has no data yet", hint="`rcvit run` first, with the same profile")
     params = load_params(run.folder / "params.yaml")
-    folder = run.folder / FOLDER
+    data = [scenes / "scenes.parquet", turns / "contexts.parquet", turns / "turns.parquet"]
+    # A dirty checkout works in place: other changes or other data must not find these results.
+    folder = run.folder / FOLDER / inputs_digest(run.digest, data)[:16]
     results = measure(
         params,
         scenes=scenes,

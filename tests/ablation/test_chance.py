@@ -42,6 +42,20 @@ def test_the_chance_level_is_what_a_guesser_without_a_link_gets(data: Data) -> N
         assert expected[task] > 0
 
 
+def test_two_kinds_of_fact_may_have_one_value(data: Data) -> None:
+    (turn, *_) = [turn for turn in data.turns if turn.task is Task.V2C]
+    scene = {scene.scene_id: scene for scene in data.scenes}[turn.scene_id]
+    context = {context.context_id: context for context in data.contexts}[turn.context_id]
+    told = context.regions[turn.claims[0].k - 1]
+    same = tuple(fact.model_copy(update={"value": turn.claims[0].value}) for fact in told.facts)
+    regions = tuple(
+        line.model_copy(update={"facts": same}) if line is told else line for line in context.regions
+    )
+    chance = without_link(turn, scene, context.model_copy(update={"regions": regions}))
+    assert chance is not None
+    assert 0 < chance <= 1
+
+
 def test_options_differ_in_the_value_alone(data: Data) -> None:
     checked = 0
     for turn in data.turns:

@@ -102,7 +102,7 @@ def test_the_whole_ablation_of_a_finished_run(repo: Path, tmp_path: Path) -> Non
         assert call("components.stages", stage).returncode == 0
     first = call("flows.cli", "ablate")
     assert first.returncode == 0, first.stderr
-    folder = checkout / ".rcvit/ablation/results"
+    (folder,) = checkout.glob(".rcvit/ablation/*/results")
     ablation = Ablation.model_validate_json((folder / "ablation.json").read_text())
     assert [row.variant for row in ablation.rows] == [variant.name for variant in VARIANTS]
     assert {row.variant: row.seeds for row in ablation.rows}["rcvit"] == 3
