@@ -35,7 +35,7 @@ def test_results_lie_by_run_and_data(repo: Path, tmp_path: Path, monkeypatch: py
     for name in ("scenes/scenes", "turns/contexts", "turns/turns"):
         (tmp_path / f"outs/{name}.parquet").parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / f"outs/{name}.parquet").write_bytes(b"first")
-    settings = Settings(home=tmp_path)
+    settings = Settings(home=tmp_path, tracking_uri=f"sqlite:///{tmp_path}/mlflow.db")
     calls = [("a", b"first"), ("a", b"first"), ("b", b"first"), ("a", b"second")]
     for digest, turns in calls:
         (tmp_path / "outs/turns/turns.parquet").write_bytes(turns)
@@ -47,4 +47,4 @@ def test_results_lie_by_run_and_data(repo: Path, tmp_path: Path, monkeypatch: py
 
 def test_a_run_without_data_is_told_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no data yet"):
-        ablate(run_in(tmp_path, "a"), Settings(home=tmp_path))
+        ablate(run_in(tmp_path, "a"), Settings(home=tmp_path, tracking_uri=f"sqlite:///{tmp_path}/mlflow.db"))
