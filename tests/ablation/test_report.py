@@ -28,6 +28,17 @@ def result(variant: str, seed: int, right_of_ten: int) -> Result:
         for image in range(IMAGES)
         for task in (Task.V2C, Task.C2V)
     ]  # fmt: skip
+    answers.append(
+        Answer(
+            turn_id="d",
+            scene_id="another",
+            task=Task.RCID,
+            correct=False,
+            chosen=None,
+            chance=None,
+            options=None,
+        )
+    )
     return Result(variant=variant, seed=seed, citation_f1=right_of_ten / 10, answers=tuple(answers))
 
 

@@ -112,6 +112,8 @@ def test_boxes_stand_beside_the_object_they_hold() -> None:
         if skill_of(turn.turn_id) == "caption":
             pairs = re.findall(rf"(\w+ \w+ \w+) at ({COORDINATES})", turn.answer)
             assert len(pairs) == len(scene.regions)
+            lefts = [int(re.findall(r"\d+", box)[0]) for _, box in pairs]
+            assert lefts == sorted(lefts)
         elif skill_of(turn.turn_id) == "box_to_object":
             pairs = [(turn.answer[4:-1], turn.question)]
         for words, box in pairs:
@@ -154,6 +156,27 @@ def test_values_of_the_texts_stand_with_their_index() -> None:
             assert len(stated) == (len(facts) if skill == "restate" else 1)
             checked += 1
     assert checked > 100
+
+
+def test_a_fact_of_two_texts_asks_for_none_of_them() -> None:
+    scene, context = drawn(0)
+    same = context.regions[0].facts
+    regions = tuple(told.model_copy(update={"facts": same}) for told in context.regions)
+    shared = context.model_copy(update={"regions": regions})
+    rng = random.Random(1)
+    turns = [*text_turns(scene, shared, rng), *box_turns(scene, shared, rng)]
+    skills = {skill_of(turn.turn_id) for turn in turns}
+    assert not skills & {"fact_to_index", "fact_to_fact", "fact_to_box"}
+    assert {"quote", "index_to_box"} <= skills
+
+
+def test_an_object_that_is_there_is_not_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    scene, context = drawn(0)
+    told = context.regions[0].facts[0]
+    monkeypatch.setattr("components.pretraining.tasks.draw_facts", lambda *_, **__: (told,))
+    turns = list(text_turns(scene, context, random.Random(1)))
+    assert "missing_object" not in {skill_of(turn.turn_id) for turn in turns}
+    assert "missing_fact" in {skill_of(turn.turn_id) for turn in turns}
 
 
 def test_what_is_refused_is_not_there() -> None:

@@ -35,6 +35,14 @@ def test_singular_values_come_near_one_and_singular_vectors_stay(
     assert (inner - torch.diag(inner.diagonal())).abs().max() < 1e-3
 
 
+def test_small_singular_values_are_lifted_too() -> None:
+    generator = torch.Generator().manual_seed(1)
+    left, _ = torch.linalg.qr(torch.randn(40, 40, generator=generator))
+    matrix = left @ torch.diag(torch.linspace(0.1, 1.0, 40)) @ left.T
+    values = torch.linalg.svdvals(orthogonalised(matrix))
+    assert 0.6 < float(values.min()) <= float(values.max()) < 1.3
+
+
 def gradients(shape: tuple[int, ...]) -> list[torch.Tensor]:
     generator = torch.Generator().manual_seed(1)
     return [torch.randn(shape, generator=generator) for _ in range(5)]

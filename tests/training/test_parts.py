@@ -105,6 +105,24 @@ def test_each_part_has_its_own_rate_and_only_matrices_decay(repo: Path, processo
             assert (group["weight_decay"] > 0) == (parameter.dim() > 1)
 
 
+def test_muon_takes_the_layers_matrices_and_no_others(repo: Path, processor: Processor) -> None:
+    qwen = build_from_scratch(SHAPE, processor, seed=1)
+    params = training(repo, None)
+    names = {id(p): name for name, p in qwen.named_parameters()}
+
+    def orthogonal(optimizer: str) -> set[str]:
+        groups = parameter_groups(qwen, params.model_copy(update={"optimizer": optimizer}))
+        return {names[id(p)] for group in groups if group["orthogonal"] for p in group["params"]}
+
+    assert orthogonal("adamw") == set()
+    taken = orthogonal("muon")
+    assert "model.language_model.layers.0.self_attn.q_proj.weight" in taken
+    assert "model.visual.blocks.0.attn.qkv.weight" in taken
+    left = set(names.values()) - taken
+    assert {"model.language_model.embed_tokens.weight", "model.visual.patch_embed.proj.weight"} <= left
+    assert all(qwen.get_parameter(name).dim() == 2 for name in taken)
+
+
 def test_merged_adapters_answer_as_unmerged_ones(
     repo: Path, processor: Processor, batch: dict[str, Any]
 ) -> None:

@@ -166,6 +166,10 @@ def unknown_region_in_context(tables: Tables) -> None:
     tables.contexts[3]["regions"][0]["region"] = 9
 
 
+def no_text_at_all(tables: Tables) -> None:
+    tables.contexts[3]["regions"] = []
+
+
 def region_with_two_texts(tables: Tables) -> None:
     context = next(c for c in tables.contexts if len(c["regions"]) > 1)
     context["regions"][0]["region"] = context["regions"][1]["region"]
@@ -253,6 +257,7 @@ def null_box(tables: Tables) -> None:
         (text_in_both_splits, "texts_in_one_split"),
         (unknown_region_in_context, "texts_have_a_region"),
         (region_with_two_texts, "texts_have_a_region"),
+        (no_text_at_all, "contexts_are_valid"),
         (scene_missing, "contexts_have_a_scene"),
         (context_missing, "turns_have_a_context"),
         (split_differs, "turns_have_a_context"),
