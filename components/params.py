@@ -139,6 +139,7 @@ class TrainingParams(_Section):
     learning_rates: LearningRates
     lora: LoraParams | None  # null trains all of the language model
     warmup_steps: int = Field(ge=0)
+    decay_share: float = Field(ge=0, le=1)  # of the steps after the warm-up; over these the rates fall to 0
     weight_decay: float = Field(ge=0)
     max_grad_norm: float = Field(gt=0)
     checkpoint_every: int = Field(ge=1)  # steps

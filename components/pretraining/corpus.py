@@ -10,13 +10,13 @@ from tqdm import tqdm
 
 from components.generation.write import write_context
 from components.params import GenerationParams, SourceParams
-from components.pretraining.tasks import box_turns, image_turns, listed_turns, text_turns
+from components.pretraining.tasks import box_turns, image_turns, listed_turns, looks_turns, text_turns
 from components.rcmu import ContextSet, Scene, Split, Turn
 from components.rcmu.tables import CONTEXTS, SCENES, TURNS, write_models
 from components.sources.synthetic import draw_scene
 
-# The image alone, the image with listed boxes, the texts alone, the boxes of the texts.
-Subject = Literal["image", "listed", "texts", "boxes"]
+# The image alone, what is at each of its boxes, the image with listed boxes, the texts alone, their boxes.
+Subject = Literal["image", "looks", "listed", "texts", "boxes"]
 
 
 def write_corpus(
@@ -30,7 +30,7 @@ def write_corpus(
 ) -> None:
     """Write scenes.parquet, contexts.parquet and turns.parquet into `folder`, an existing one.
 
-    Every scene has one set without texts, for questions about the image, where these are wanted, and
+    Every scene has a set without texts for each kind of questions about the image that is wanted, and
     `generation.context_sets` with texts. The scenes are others than those of any run of the flow: their ids,
     which with the seed decide all about them, are of another form.
     """
@@ -53,12 +53,16 @@ def _about(
     scene: Scene, generation: GenerationParams, about: Collection[Subject], *, seed: int
 ) -> Iterator[tuple[ContextSet, list[Turn]]]:
     rng = random.Random(f"{seed}:base:{scene.scene_id}")  # noqa: S311 - makes data, not keys
-    if "image" in about:
-        bare = ContextSet(
-            context_id=f"{scene.scene_id}/image", scene_id=scene.scene_id, split=scene.split, regions=()
-        )
-        yield bare, list(image_turns(scene, bare.context_id, rng))
-    for number in range(generation.context_sets if set(about) - {"image"} else 0):
+    for subject, ask in (("image", image_turns), ("looks", looks_turns)):
+        if subject in about:
+            bare = ContextSet(
+                context_id=f"{scene.scene_id}/{subject}",
+                scene_id=scene.scene_id,
+                split=scene.split,
+                regions=(),
+            )
+            yield bare, list(ask(scene, bare.context_id, rng))
+    for number in range(generation.context_sets if set(about) - {"image", "looks"} else 0):
         context = write_context(scene, number, generation, seed=seed)
         turns = [*listed_turns(scene, context, rng)] if "listed" in about else []
         turns += text_turns(scene, context, rng) if "texts" in about else []

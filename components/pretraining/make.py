@@ -19,7 +19,7 @@ from components.stages import whole_folder
 from components.training import train_model
 from components.training.model import TINY_BASE_FOLDER
 
-CARD, DIGESTS, SKILLS = "README.md", "digests.json", "skills.json"
+CARD, DIGESTS, SKILLS, RECIPE_COPY = "README.md", "digests.json", "skills.json", "recipe.json"
 _CHECKOUT = Path(__file__).resolve().parent.parent.parent
 _DECODING = EvaluationParams(
     batch_size=64, max_new_tokens=128, bootstrap_resamples=1000, confidence=0.95, report_scenes=1
@@ -27,7 +27,7 @@ _DECODING = EvaluationParams(
 
 
 def make_base(recipe: Recipe, *, work: Path, folder: Path) -> None:
-    """Train every stage of the recipe under `work`, measure the last one's skills, and fill `folder`.
+    """Train every stage of the recipe under `work`, measure what all have taught, and fill `folder`.
 
     What is written by hand in `folder`, its card, stays.
     """
@@ -39,16 +39,18 @@ def make_base(recipe: Recipe, *, work: Path, folder: Path) -> None:
     last = recipe.stages[-1]
     source = last.source.model_copy(update={"scenes": recipe.held_out_scenes})
     with whole_folder(held_out) as building:
+        taught = {subject for stage in recipe.stages for subject in stage.about}
         write_corpus(
-            source, last.generation, last.about, seed=recipe.seed, split=Split.BENCHMARK, folder=building
+            source, last.generation, taught, seed=recipe.seed, split=Split.BENCHMARK, folder=building
         )
     skills = measure_skills(Path(model), held_out, _DECODING)
     for skill, measured in skills.items():
-        print(f"{skill:16} {measured.exact:5} of {measured.n:5}  {measured.exact / measured.n:.1%}")
+        print(f"| {skill} | {measured.exact} of {measured.n} | {measured.exact / measured.n:.1%} |")
     folder.mkdir(parents=True, exist_ok=True)
     for path in Path(model).iterdir():
         if path.name != "training.json":  # counts of the last stage's samples
             shutil.copyfile(path, folder / path.name)
+    (folder / RECIPE_COPY).write_text(recipe.model_dump_json(indent=1) + "\n", encoding="utf-8")
     measured_as_json = {skill: measured.model_dump() for skill, measured in skills.items()}
     (folder / SKILLS).write_text(json.dumps(measured_as_json, indent=1) + "\n", encoding="utf-8")
     (folder / DIGESTS).write_text(json.dumps(digests(folder), indent=1) + "\n", encoding="utf-8")

@@ -30,6 +30,11 @@ def image_turns(scene: Scene, context_id: str, rng: random.Random) -> Iterator[T
     return _turns(scene, context_id, Task.VISUAL_QA, drawn)
 
 
+def looks_turns(scene: Scene, context_id: str, rng: random.Random) -> Iterator[Turn]:
+    """Questions about what is at each box, asked without any text; answers of a few words, and no boxes."""
+    return _turns(scene, context_id, Task.VISUAL_QA, _at_each_box(scene, rng))
+
+
 def listed_turns(scene: Scene, context: ContextSet, rng: random.Random) -> Iterator[Turn]:
     """Questions about the looks of the listed objects; the texts are of no use."""
     return _turns(scene, context.context_id, Task.VISUAL_QA, _listed(_lines(scene, context), rng))
@@ -91,6 +96,15 @@ def _boxes_and_objects(scene: Scene, rng: random.Random) -> Iterator[Drawn]:
     region = rng.choice(scene.regions)
     asked = _referred(region, rng)
     yield "object_to_box", f"Give the box of {asked}.", f"{_coordinates(region.box)}."
+
+
+def _at_each_box(scene: Scene, rng: random.Random) -> Iterator[Drawn]:
+    for region in scene.regions:
+        box = _coordinates(region.box)
+        yield "box_to_object", f"What is at {box}?", f"The {_whole(region)}."
+        key = rng.choice(list(CLOSED_VALUES))
+        answer = f"It is {_visible(region)[key]}."
+        yield "box_to_looks", VISUAL_QUESTIONS[key].format(e=f"the object at {box}"), answer
 
 
 def _looks(scene: Scene, rng: random.Random) -> Iterator[Drawn]:

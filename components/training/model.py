@@ -30,9 +30,11 @@ def allow_hub(base: str) -> None:
 def build_from_scratch(
     shape: ScratchParams, processor: Processor, *, seed: int
 ) -> "Qwen2VLForConditionalGeneration":
-    """A Qwen2-VL of the given shape with random weights that depend on the seed alone."""
+    """A Qwen2-VL of the given shape with random weights, induction heads among them, by the seed alone."""
     import torch
     from transformers import GenerationConfig, Qwen2VLConfig, Qwen2VLForConditionalGeneration
+
+    from components.training.circuits import begin_with_circuits
 
     end, pad = processor.tokenizer.eos_token_id, processor.tokenizer.pad_token_id
     config = Qwen2VLConfig(
@@ -71,6 +73,7 @@ def build_from_scratch(
     config._attn_implementation = DENSE
     torch.manual_seed(seed)
     model = Qwen2VLForConditionalGeneration(config)
+    begin_with_circuits(model, rope_theta=shape.rope_theta)
     model.generation_config = GenerationConfig(do_sample=False, eos_token_id=end, pad_token_id=pad)
     return model
 

@@ -214,7 +214,11 @@ def _arguments(job: Job) -> TrainingArguments:
         learning_rate=max(
             filter(None, (rates.vision, rates.merger, rates.language))
         ),  # each group has its own
-        lr_scheduler_type="cosine",
+        lr_scheduler_type="warmup_stable_decay",
+        lr_scheduler_kwargs={
+            "num_decay_steps": round(params.decay_share * max(0, params.steps - params.warmup_steps)),
+            "decay_type": "linear",
+        },
         warmup_steps=params.warmup_steps,
         weight_decay=params.weight_decay,
         max_grad_norm=params.max_grad_norm,

@@ -19,7 +19,7 @@ SOURCE = SourceParams(
     min_regions=2, twins_share=0.8,
 )  # fmt: skip
 GENERATION = GenerationParams(context_sets=2, facts_per_text=2, questions_per_task=1)
-ALL: tuple[Subject, ...] = ("image", "listed", "texts", "boxes")
+ALL: tuple[Subject, ...] = ("image", "looks", "listed", "texts", "boxes")
 FILES = ("scenes.parquet", "contexts.parquet", "turns.parquet")
 
 
@@ -40,10 +40,11 @@ def test_the_same_seed_gives_the_same_bytes_and_another_one_others(tmp_path: Pat
     ("about", "shown"),
     [
         (("image",), {"caption"}),
+        (("looks",), {"box_to_looks"}),
         (("listed",), {"listed_all"}),
         (("texts",), {"quote"}),
         (("boxes",), {"index_to_box"}),
-        (ALL, {"caption", "listed_all", "quote", "index_to_box"}),
+        (ALL, {"caption", "box_to_looks", "listed_all", "quote", "index_to_box"}),
     ],
 )
 def test_it_asks_about_what_the_stage_says(
@@ -51,7 +52,7 @@ def test_it_asks_about_what_the_stage_says(
 ) -> None:
     folder = written(tmp_path / "corpus", about)
     skills = {skill_of(turn.turn_id) for turn in read_turns(folder / "turns.parquet")}
-    assert skills & {"caption", "listed_all", "quote", "index_to_box"} == shown
+    assert skills & {"caption", "box_to_looks", "listed_all", "quote", "index_to_box"} == shown
     asked_of = {turn.context_id for turn in read_turns(folder / "turns.parquet")}
     assert asked_of == {context.context_id for context in read_contexts(folder / "contexts.parquet")}
 
@@ -68,4 +69,4 @@ def test_the_trainer_takes_every_turn_of_it(tmp_path: Path) -> None:
     assert len(forest) == sum(1 for _ in read_turns(folder / "turns.parquet"))
     assert len(forest.grids) == sum(1 for _ in read_scenes(folder / "scenes.parquet")) == 6
     empty = forest.text_sets.lengths() == 0
-    assert empty.sum() == 6  # the image alone: no line and no instruction before the question
+    assert empty.sum() == 6 * 2  # the image alone: no line and no instruction before the question

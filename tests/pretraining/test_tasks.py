@@ -9,7 +9,14 @@ import pytest
 from components.generation.facts import KINDS
 from components.generation.write import write_context
 from components.params import GenerationParams, SourceParams
-from components.pretraining.tasks import box_turns, image_turns, listed_turns, skill_of, text_turns
+from components.pretraining.tasks import (
+    box_turns,
+    image_turns,
+    listed_turns,
+    looks_turns,
+    skill_of,
+    text_turns,
+)
 from components.rcmu import ContextSet, Scene, Split, Task, Turn
 from components.sources.synthetic import draw_scene
 
@@ -30,6 +37,7 @@ def drawn(number: int) -> tuple[Scene, ContextSet]:
 def turns_about(scene: Scene, context: ContextSet, number: int) -> list[Turn]:
     return [
         *image_turns(scene, "bare", random.Random(number)),
+        *looks_turns(scene, "bare/looks", random.Random(number)),
         *listed_turns(scene, context, random.Random(number)),
         *text_turns(scene, context, random.Random(number)),
         *box_turns(scene, context, random.Random(number)),
@@ -77,14 +85,15 @@ def test_what_the_image_answers_does_not_depend_on_the_texts(number: int) -> Non
     assert turns == list(listed_turns(scene, other, random.Random(number)))
     told = {fact.value for line in context.regions for fact in line.facts}
     words = " ".join(f"{turn.question} {turn.answer}" for turn in turns)
-    words += " ".join(f"{turn.question} {turn.answer}" for turn in image_turns(scene, "b", random.Random(1)))
+    for ask in (image_turns, looks_turns):
+        words += " ".join(f"{turn.question} {turn.answer}" for turn in ask(scene, "b", random.Random(1)))
     assert not [value for value in told if re.search(rf"\b{re.escape(value)}\b", words)]
 
 
 def test_every_skill_is_taught_and_no_question_twice() -> None:
     skills = {skill_of(turn.turn_id) for _, _, turn in all_turns()}
     assert skills == {
-        *("caption", "count", "box_to_object", "object_to_box", "looks"),
+        *("caption", "count", "box_to_object", "object_to_box", "looks", "box_to_looks"),
         *("listed_all", "listed_looks", "listed_which"),
         *(
             "restate",
@@ -99,7 +108,7 @@ def test_every_skill_is_taught_and_no_question_twice() -> None:
         *("missing_fact", "missing_object"),
     }
     asked = [(turn.scene_id, turn.context_id, turn.question) for _, _, turn in all_turns()]
-    ids = [turn.turn_id for _, _, turn in all_turns() if turn.context_id != "bare"]
+    ids = [turn.turn_id for _, _, turn in all_turns() if "bare" not in turn.context_id]
     assert len(set(asked)) == len(asked)
     assert len(set(ids)) == len(ids)
 
@@ -122,6 +131,22 @@ def test_boxes_stand_beside_the_object_they_hold() -> None:
             assert words.casefold() == f"{facts['size']} {facts['color']} {region.label}"
             checked += 1
     assert checked > 100
+
+
+def test_every_box_is_asked_about_with_its_own_looks() -> None:
+    for number in NUMBERS:
+        scene, _ = drawn(number)
+        turns = list(looks_turns(scene, "b", random.Random(number)))
+        assert [skill_of(turn.turn_id) for turn in turns] == ["box_to_object", "box_to_looks"] * len(
+            scene.regions
+        )
+        for turn in turns[1::2]:
+            x1, y1, x2, y2 = map(int, re.findall(r"\d+", turn.question))
+            (region,) = (
+                r for r in scene.regions if (r.box.x1, r.box.y1, r.box.x2, r.box.y2) == (x1, y1, x2, y2)
+            )
+            key = {"What color": "color", "How big is": "size", "Where in t": "position"}[turn.question[:10]]
+            assert turn.answer == f"It is {next(f.value for f in region.facts if f.key == key)}."
 
 
 def test_an_object_that_is_asked_for_by_looks_is_the_only_such() -> None:

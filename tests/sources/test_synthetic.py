@@ -3,6 +3,7 @@
 import io
 from itertools import combinations
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -54,12 +55,21 @@ def test_every_box_is_the_extent_of_its_object(number: int, size: int, objects: 
         mask = same.point([255] + [0] * 255).crop((x1, y1, x2, y2))
         assert mask.getbbox() == (0, 0, x2 - x1, y2 - y1)
         covered.paste(1, (x1, y1, x2, y2))
-    ground = picture.getpixel((0, 0))
-    assert isinstance(ground, tuple)
-    assert all(107 <= value <= 127 for value in ground)
-    outside = picture.copy()
-    outside.paste(ground, mask=covered)
-    assert outside.getcolors() == [(size * size, ground)]
+    free = ~np.asarray(covered)
+    red, green, blue = (np.asarray(band).astype(int) for band in picture.split())
+    for shade in (levels(red, free), levels(green.T, free.T)):  # to the right, and downwards
+        assert shade == sorted(shade)
+        assert shade[-1] - shade[0] > 40
+        assert 107 - 41 <= shade[0] < shade[-1] <= 127 + 41
+    assert len({*levels(blue, free)}) == 1
+    assert 107 <= blue[free][0] <= 127
+
+
+def levels(band: np.ndarray, free: np.ndarray) -> list[int]:
+    """The level of the ground in each column that shows any; each column has one."""
+    seen = [{*column[shown].tolist()} for column, shown in zip(band.T, free.T, strict=True)]
+    assert all(len(column) <= 1 for column in seen)
+    return [column.pop() for column in seen if column]
 
 
 @settings(max_examples=60, deadline=None)
@@ -90,6 +100,16 @@ def test_twins_and_scenes_of_one_object_both_occur() -> None:
     assert set(sizes) == {1, 2, 3}
     assert sizes.count(1) < len(sizes) / 3
     assert all(len({r.instance_id for r in s.regions}) == len(s.regions) for s in scenes)
+
+
+def test_the_params_say_how_many_objects_and_how_many_twins() -> None:
+    scenes = [draw(number, min_regions=2, max_regions=2, twins_share=1.0) for number in range(40)]
+    assert [len(scene.regions) for scene in scenes] == [2] * 40
+    assert all(len({region.label for region in scene.regions}) == 1 for scene in scenes)
+    scenes = [draw(number, min_regions=2, max_regions=3, twins_share=0.0) for number in range(80)]
+    assert {len(scene.regions) for scene in scenes} == {2, 3}
+    alike = [scene for scene in scenes if len({r.label for r in scene.regions}) < len(scene.regions)]
+    assert 0 < len(alike) < 40  # by chance alone
 
 
 def test_a_scene_depends_on_seed_and_id_alone() -> None:

@@ -21,7 +21,7 @@ MODEL = ModelParams(base="scratch", revision=None, min_pixels=784, max_pixels=12
 TRAINING = TrainingParams(
     world_size=2, deepspeed="zero2", sequence_tokens=200, micro_batch_size=2,
     gradient_accumulation=1, steps=20, optimizer="adamw", lora=None,
-    learning_rates=LearningRates(vision=1e-3, merger=1e-3, language=1e-3), warmup_steps=2,
+    learning_rates=LearningRates(vision=1e-3, merger=1e-3, language=1e-3), warmup_steps=2, decay_share=0.5,
     weight_decay=0.01, max_grad_norm=1.0, checkpoint_every=3, keep_checkpoints=2, bf16=False,
     gradient_checkpointing=False,
 )  # fmt: skip

@@ -48,6 +48,12 @@ def test_the_loss_is_the_same_however_it_is_cut(
     assert other.curve("grad_norm") == pytest.approx(trained.curve("grad_norm"), rel=1e-3)
 
 
+def test_the_rate_stays_and_then_falls_in_a_line(trained: Stage) -> None:
+    rates = trained.curve("learning_rate")  # of 20 steps: 2 to warm up, 9 to stay, 9 to fall
+    assert rates[10] == pytest.approx(1e-3)
+    assert rates[20] == pytest.approx(1e-3 / 9)
+
+
 def test_muon_learns_and_its_loss_does_not_depend_on_the_ranks(stage: Callable[..., Stage]) -> None:
     two = stage(deepspeed="zero0", optimizer="muon").run()
     one = stage(deepspeed="zero0", optimizer="muon", world_size=1, gradient_accumulation=2).run()

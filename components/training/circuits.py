@@ -1,0 +1,101 @@
+"""Random weights that begin with induction heads, so that a small model learns early to look things up.
+
+Reading a fact off a text takes a head that carries each token to the one after it, and a later head that
+finds the tokens which followed the present one before, and copies them (Olsson et al., arXiv 2209.11895).
+From plain random weights a model of this size spends most of its training on a plateau before these two
+form. To begin near what attention looks like once trained is due to Trockman and Kolter (arXiv 2305.09828);
+these weights are our own choice. Nothing is frozen: training changes them as all others.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+if TYPE_CHECKING:
+    from transformers import Qwen2VLForConditionalGeneration
+
+_EMBEDDING = 0.1  # standard deviation: clear of what the random parts of the layers add to it
+_POSITIONAL = 5.0  # biases of a head that looks one to three tokens back
+_CARRIED = 0.15  # how loudly it writes what it saw there
+_SHARP = 3.0  # queries and keys of the heads that match tokens
+_COPIED = 0.4  # how loudly these write what they found
+_FAINT = 0.3  # what is left there of the random weights
+_BACK = 3  # tokens
+# Radians a token: fast turns tell neighbours apart, slow ones let words match over a distance.
+_FAST, _SLOW = 0.02, 0.0101
+
+
+@torch.no_grad()
+def begin_with_circuits(model: "Qwen2VLForConditionalGeneration", *, rope_theta: float) -> None:
+    """Overwrite embeddings and parts of the first three layers of a random model, by torch's random numbers.
+
+    Layer 0: three heads look one, two and three tokens back, by their biases alone, and write some of what
+    they see into subspaces of their own. Layers 1 and 2: a query is the token itself, a key is what stood
+    before it, and what is found is copied into the answer's embedding, a part of it by each head.
+    """
+    text: Any = model.model.language_model
+    config = text.config
+    width, half = config.hidden_size, config.hidden_size // config.num_attention_heads // 2
+    speed = rope_theta ** (-torch.arange(half) / half)
+    slow = (speed <= _SLOW).nonzero().flatten()
+    matching = torch.cat([slow, slow + half])  # the rows of a head that hardly turn with the distance
+    read, written, copied = (_orthonormal(width) for _ in range(3))
+    read = read[: len(matching)]
+    slots = torch.split(written, len(matching))
+    text.embed_tokens.weight.normal_(std=_EMBEDDING)
+    _look_back(text.layers[0].self_attn, config, speed, read, slots)
+    parts = torch.split(copied, 2 * half)
+    for number, layer in enumerate(text.layers[1:3]):
+        for kv in range(config.num_key_value_heads):
+            part = parts[(number * config.num_key_value_heads + kv) % len(parts)]
+            _match_and_copy(layer.self_attn, config, kv, matching, read, slots[0], part)
+
+
+def _look_back(
+    attention: Any, config: Any, speed: torch.Tensor, read: torch.Tensor, slots: Sequence[torch.Tensor]
+) -> None:
+    """Scores rise with the cosine of how far a key lies from the wanted distance, at every fast frequency."""
+    half, size = len(speed), 2 * len(speed)
+    fast = (speed > _FAST).nonzero().flatten()
+    for kv in range(config.num_key_value_heads):
+        attention.k_proj.bias[kv * size + fast] = _POSITIONAL
+        values = attention.v_proj.weight[kv * size : (kv + 1) * size]
+        values *= _FAINT
+        values[: len(read)] = read
+    for head in range(min(_BACK, config.num_attention_heads, len(slots))):
+        angle = -(head + 1) * speed[fast]
+        attention.q_proj.bias[head * size + fast] = _POSITIONAL * angle.cos()
+        attention.q_proj.bias[head * size + half + fast] = _POSITIONAL * angle.sin()
+        output = attention.o_proj.weight[:, head * size : (head + 1) * size]
+        output *= _FAINT
+        output[:, : len(read)] = _CARRIED * slots[head].T
+
+
+def _match_and_copy(
+    attention: Any,
+    config: Any,
+    kv: int,
+    rows: torch.Tensor,
+    read: torch.Tensor,
+    before: torch.Tensor,
+    part: torch.Tensor,
+) -> None:
+    """One key-value head and the query heads that share it."""
+    size, per = part.shape[0], config.num_attention_heads // config.num_key_value_heads
+    keys = attention.k_proj.weight[kv * size : (kv + 1) * size]
+    keys *= _FAINT
+    keys[rows] = _SHARP * before
+    attention.v_proj.weight[kv * size : (kv + 1) * size] = part
+    for head in range(kv * per, (kv + 1) * per):
+        queries = attention.q_proj.weight[head * size : (head + 1) * size]
+        queries *= _FAINT
+        queries[rows] = _SHARP * read
+        output = attention.o_proj.weight[:, head * size : (head + 1) * size]
+        output *= _FAINT
+        output += _COPIED / per * part.T
+
+
+def _orthonormal(size: int) -> torch.Tensor:
+    basis: torch.Tensor = torch.linalg.qr(torch.randn(size, size)).Q
+    return basis

@@ -1,0 +1,67 @@
+"""What a model from scratch can do before its first step: look back, and go on with what it has seen."""
+
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+
+from components.training.model import build_from_scratch
+from components.training.processor import Processor
+from tests.training.conftest import SHAPE
+
+if TYPE_CHECKING:
+    from transformers import Qwen2VLForConditionalGeneration
+
+WIDE = SHAPE.model_copy(
+    update={
+        "hidden_size": 128, "intermediate_size": 384, "layers": 4, "heads": 4, "kv_heads": 2,
+        "text_init": 0.02, "rope_theta": 1e4, "mrope_section": (1, 2, 13),
+    }
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def model(processor: Processor) -> "Qwen2VLForConditionalGeneration":
+    qwen = build_from_scratch(WIDE, processor, seed=5).eval()
+    qwen.set_attn_implementation("eager")
+    return qwen
+
+
+def words(processor: Processor, number: int) -> torch.Tensor:
+    """Different ids that are no special tokens, shape (1, number)."""
+    generator = torch.Generator().manual_seed(number)
+    plain = sorted(set(range(len(processor.tokenizer))) - set(processor.tokenizer.all_special_ids))
+    return torch.tensor(plain)[torch.randperm(len(plain), generator=generator)][None, :number]
+
+
+@pytest.mark.parametrize("apart", [0, 80])
+def test_what_came_before_is_gone_on_with(
+    model: "Qwen2VLForConditionalGeneration", processor: Processor, apart: int
+) -> None:
+    drawn = words(processor, 40 + apart)
+    once, between = drawn[:, :40], drawn[:, 40:]
+    ids = torch.cat([once, between, once], dim=1)
+    with torch.inference_mode():
+        logits = model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
+    guessed = logits[0, -40:-1].argmax(-1)
+    right = (guessed == once[0, 1:]).float().mean().item()
+    assert right > 20 / len(processor.tokenizer)
+
+
+def test_three_heads_look_one_two_and_three_tokens_back(
+    model: "Qwen2VLForConditionalGeneration", processor: Processor
+) -> None:
+    ids = words(processor, 120)
+    with torch.inference_mode():
+        output = model(input_ids=ids, attention_mask=torch.ones_like(ids), output_attentions=True)
+    first = output.attentions[0]
+    for head, back in enumerate((1, 2, 3)):
+        assert first[0, head].diagonal(-back).mean() > 0.7
+
+
+def test_shapes_of_any_kind_begin_so(processor: Processor) -> None:
+    one, four = {"heads": 1, "mrope_section": (4, 6, 6)}, {"heads": 4, "mrope_section": (1, 1, 2)}
+    for changes in ({"layers": 1}, {"kv_heads": 2}, one, four):
+        qwen = build_from_scratch(SHAPE.model_copy(update=changes), processor, seed=1)
+        ids = words(processor, 10)
+        assert torch.isfinite(qwen(input_ids=ids, attention_mask=torch.ones_like(ids)).logits).all()
