@@ -1,4 +1,4 @@
-"""The tiny base that ships: it is what the recipe says, whole, small, and its card quotes what was measured."""
+"""The tiny base that ships: by the recipe, whole, small, and its card quotes what was measured."""
 
 import json
 
