@@ -53,7 +53,7 @@ def test_three_mistakes_are_reported_at_once(repo: Path, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("section", "changes", "said"),
     [
-        ("training", {"optimizer": "muon"}, "muon needs deepspeed zero0"),
+        ("training", {"optimizer": "muon", "deepspeed": "zero2"}, "muon needs deepspeed zero0"),
         ("source", {"min_regions": 4, "max_regions": 3}, "min_regions is larger"),
         ("model", {"scratch": {"mrope_section": [1, 2, 3]}}, "add to 16"),
         ("model", {"scratch": {"mrope_section": [0, 3, 13]}}, "from 1 up"),
