@@ -59,7 +59,7 @@ class ScratchParams(_Section):
     layers: int = Field(ge=1)
     heads: int = Field(ge=1)
     kv_heads: int = Field(ge=1)
-    text_init: float = Field(gt=0)  # standard deviation of the language model's weights
+    text_init: float = Field(gt=0)  # standard deviation of language weights that circuits.py does not set
     vision_init: float = Field(gt=0)
     vision_depth: int = Field(ge=1)
     vision_width: int = Field(ge=32)

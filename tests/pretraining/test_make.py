@@ -55,7 +55,12 @@ def test_stages_follow_each_other_and_what_is_done_is_not_done_again(tmp_path: P
         "tokenizer.json",
         "chat_template.jinja",
         "skills.json",
+        "recipe.json",
     } <= set(made)
+    skills = json.loads((tmp_path / "base/skills.json").read_text())
+    assert {"caption", "box_to_looks", "listed_all", "quote"} <= set(
+        skills
+    )  # of every stage, not the last one's
     again = make(recipe, tmp_path / "work", tmp_path / "again")
     assert again.returncode == 0, again.stderr
     assert "samples" not in again.stderr  # no training

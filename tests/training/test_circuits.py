@@ -31,7 +31,8 @@ def words(processor: Processor, number: int) -> torch.Tensor:
     """Different ids that are no special tokens, shape (1, number)."""
     generator = torch.Generator().manual_seed(number)
     plain = sorted(set(range(len(processor.tokenizer))) - set(processor.tokenizer.all_special_ids))
-    return torch.tensor(plain)[torch.randperm(len(plain), generator=generator)][None, :number]
+    order = torch.randperm(len(plain), generator=generator)[:number]
+    return torch.tensor(plain)[order][None]
 
 
 @pytest.mark.parametrize("apart", [0, 80])
@@ -43,6 +44,7 @@ def test_what_came_before_is_gone_on_with(
     ids = torch.cat([once, between, once], dim=1)
     with torch.inference_mode():
         logits = model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
+    assert ids.shape == (1, 80 + apart)
     guessed = logits[0, -40:-1].argmax(-1)
     right = (guessed == once[0, 1:]).float().mean().item()
     assert right > 20 / len(processor.tokenizer)
