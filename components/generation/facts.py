@@ -52,6 +52,17 @@ class Kind(Frozen):
     question: str
     predicate: str  # follows the object: "belongs to {v}"
     sentences: tuple[str, ...]  # the ways a text may state it
+    # The benchmark's own: no question and no text of the training is worded so.
+    new_question: str
+    new_sentence: str
+
+    def questions_of(self, split: Split) -> tuple[str, ...]:
+        """The ways to ask for it."""
+        return (self.question,) if split is Split.TRAIN else (self.question, self.new_question)
+
+    def sentences_of(self, split: Split) -> tuple[str, ...]:
+        """The ways a text of this split may state it."""
+        return self.sentences if split is Split.TRAIN else (*self.sentences, self.new_sentence)
 
     def states(self, value: str) -> str:
         """`belongs to Ada Moss`."""
@@ -66,6 +77,8 @@ _THING = (
         question="Who is the owner of {e}?",
         predicate="belongs to {v}",
         sentences=("{s} belongs to {v}.", "{v} owns {s}.", "{s} is owned by {v}."),
+        new_question="Who owns {e}?",
+        new_sentence="The owner of {s} is {v}.",
     ),
     Kind(
         key="origin",
@@ -74,6 +87,8 @@ _THING = (
         question="Where does {e} come from?",
         predicate="comes from {v}",
         sentences=("{s} comes from {v}.", "{s} was brought from {v}.", "{v} is where {s} comes from."),
+        new_question="From where was {e} brought?",
+        new_sentence="{v} is where {s} was brought from.",
     ),
     Kind(
         key="year",
@@ -82,6 +97,8 @@ _THING = (
         question="When was {e} bought?",
         predicate="was bought in {v}",
         sentences=("{s} was bought in {v}.", "{s} was purchased in {v}.", "In {v} {s} was bought."),
+        new_question="In what year was {e} purchased?",
+        new_sentence="In {v} {s} was purchased.",
     ),
     Kind(
         key="price",
@@ -90,6 +107,8 @@ _THING = (
         question="How much did {e} cost?",
         predicate="cost {v}",
         sentences=("{s} cost {v}.", "{s} was sold for {v}.", "{v} was paid for {s}."),
+        new_question="What was paid for {e}?",
+        new_sentence="{v} is what {s} was sold for.",
     ),
     Kind(
         key="nickname",
@@ -98,6 +117,8 @@ _THING = (
         question="What is {e} called?",
         predicate="is called {v}",
         sentences=("{s} is called {v}.", "People call {s} {v}.", "{s} goes by the name {v}."),
+        new_question="By what name does {e} go?",
+        new_sentence="{v} is what people call {s}.",
     ),
 )
 _PERSON = (
@@ -108,6 +129,8 @@ _PERSON = (
         question="What is the name of {e}?",
         predicate="is called {v}",
         sentences=("{s} is called {v}.", "{v} is the name of {s}.", "{s} goes by the name {v}."),
+        new_question="What name does {e} go by?",
+        new_sentence="People call {s} {v}.",
     ),
     Kind(
         key="job",
@@ -116,6 +139,8 @@ _PERSON = (
         question="What is the job of {e}?",
         predicate="works as a {v}",
         sentences=("{s} works as a {v}.", "{s} is a {v}.", "{s} earns a living as a {v}."),
+        new_question="What does {e} work as?",
+        new_sentence="The job of {s} is {v}.",
     ),
     Kind(
         key="age",
@@ -124,6 +149,8 @@ _PERSON = (
         question="How old is {e}?",
         predicate="is {v} years old",
         sentences=("{s} is {v} years old.", "{s} turned {v} this year.", "{s} is aged {v}."),
+        new_question="What age is {e}?",
+        new_sentence="The age of {s} is {v}.",
     ),
     Kind(
         key="home",
@@ -132,6 +159,8 @@ _PERSON = (
         question="Where does {e} live?",
         predicate="lives in {v}",
         sentences=("{s} lives in {v}.", "{s} has a flat in {v}.", "{v} is home to {s}."),
+        new_question="In what city does {e} have a flat?",
+        new_sentence="{s} is at home in {v}.",
     ),
     Kind(
         key="hobby",
@@ -140,6 +169,8 @@ _PERSON = (
         question="What does {e} enjoy?",
         predicate="enjoys {v}",
         sentences=("{s} enjoys {v}.", "{s} likes {v}.", "{s} is fond of {v}."),
+        new_question="What does {e} like?",
+        new_sentence="The hobby of {s} is {v}.",
     ),
 )
 KINDS = {kind.key: kind for kind in (*_THING, *_PERSON)}
@@ -177,13 +208,13 @@ def _split_of(words: Sequence[str]) -> Split:
     return Split.BENCHMARK if digest[0] < 64 else Split.TRAIN
 
 
-def state_facts(label: str, facts: Sequence[Fact], rng: random.Random) -> str:
-    """A text about one object: a sentence for each fact, each in a random one of its forms."""
+def state_facts(label: str, facts: Sequence[Fact], *, split: Split, rng: random.Random) -> str:
+    """A text about one object: a sentence for each fact, each in a random one of the split's forms."""
     later = "this person" if is_person(label) else "it"
     sentences = []
     for index, fact in enumerate(facts):
         subject = later if index else f"the {label}"
-        form = rng.choice(KINDS[fact.key].sentences)
+        form = rng.choice(KINDS[fact.key].sentences_of(split))
         sentences.append(capitalised(form.format(s=subject, v=fact.value)))
     return " ".join(sentences)
 

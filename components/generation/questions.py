@@ -19,6 +19,7 @@ from components.rcmu import (
     Region,
     Scene,
     Span,
+    Split,
     Task,
     Turn,
     cited,
@@ -32,6 +33,13 @@ VISUAL_QUESTIONS = {
     "size": "How big is {e}?",
     "position": "Where in the image is {e}?",
     "appearance": "Which one is {e}?",
+}
+# The benchmark's own: no question of the training is worded so.
+_NEW_VISUAL_QUESTIONS = {
+    "color": "What color does {e} have?",
+    "size": "How big an object is {e}?",
+    "position": "Where is {e}?",
+    "appearance": "Which of them is {e}?",
 }
 CLOSED_VALUES = {
     "color": ("red", "green", "blue", "yellow", "purple", "black"),
@@ -100,12 +108,12 @@ def ask(
         for k, told in enumerate(context.regions, start=1)
     ]
     candidates = {
-        Task.VISUAL_QA: list(_visual(lines)),
-        Task.CONTEXTUAL_QA: list(_contextual(lines)),
-        Task.V2C: list(_v2c(lines)),
-        Task.C2V: list(_c2v(lines)),
-        Task.UNANSWERABLE_V2C: list(_unanswerable_v2c(lines)),
-        Task.UNANSWERABLE_C2V: _unanswerable_c2v(lines, strangers, per_task, rng),
+        Task.VISUAL_QA: list(_visual(lines, scene.split)),
+        Task.CONTEXTUAL_QA: list(_contextual(lines, scene.split)),
+        Task.V2C: list(_v2c(lines, scene.split)),
+        Task.C2V: list(_c2v(lines, scene.split)),
+        Task.UNANSWERABLE_V2C: list(_unanswerable_v2c(lines, scene.split)),
+        Task.UNANSWERABLE_C2V: _unanswerable_c2v(lines, strangers, per_task, scene.split, rng),
         Task.RCID: [_describe(scene, lines)],
     }
     number = 0
@@ -142,43 +150,53 @@ def mentions(text: str, value: str) -> bool:
     return re.search(rf"(?<!\w){re.escape(value)}(?!\w)", text, re.IGNORECASE) is not None
 
 
-def _visual(lines: Sequence[_Line]) -> Iterator[Draft]:
+def _forms(key: str, split: Split) -> tuple[str, ...]:
+    """The ways to ask for what is seen."""
+    known = VISUAL_QUESTIONS[key]
+    return (known,) if split is Split.TRAIN else (known, _NEW_VISUAL_QUESTIONS[key])
+
+
+def _visual(lines: Sequence[_Line], split: Split) -> Iterator[Draft]:
     """Step 2: asked by looks for something else that is seen. No text is used, none is cited."""
     for line in lines:
         for fact in _visible(line.seen):
-            if not mentions(line.seen.expression, fact.value):
+            if mentions(line.seen.expression, fact.value):
+                continue
+            for form in _forms(fact.key, split):
                 yield Draft(
                     task=Task.VISUAL_QA,
-                    question=VISUAL_QUESTIONS[fact.key].format(e=line.seen.expression),
+                    question=form.format(e=line.seen.expression),
                     spans=(Span(text=f"{capitalised(line.seen.expression)} is {fact.value}."),),
                     claims=(Claim(k=line.k, value=fact.value),),
                     wrong=_other_visible(fact, lines),
                 )
 
 
-def _contextual(lines: Sequence[_Line]) -> Iterator[Draft]:
+def _contextual(lines: Sequence[_Line], split: Split) -> Iterator[Draft]:
     """Step 3: asked by one fact of the text for another one."""
     for line, known in _unique_facts(lines):
         for fact in line.told.facts:
             if fact.key != known.key:
-                yield _from_text(
+                yield from _from_text(
                     Task.CONTEXTUAL_QA,
                     line,
                     fact,
+                    split,
                     asked=contextual_expression(line.seen.label, known),
                     named=f"the {line.seen.label}",
                     lines=lines,
                 )
 
 
-def _v2c(lines: Sequence[_Line]) -> Iterator[Draft]:
+def _v2c(lines: Sequence[_Line], split: Split) -> Iterator[Draft]:
     """Step 5: the visual expression in a contextual question."""
     for line in lines:
         for fact in line.told.facts:
-            yield _from_text(
+            yield from _from_text(
                 Task.V2C,
                 line,
                 fact,
+                split,
                 asked=line.seen.expression,
                 named=line.seen.expression,
                 lines=lines,
@@ -186,47 +204,52 @@ def _v2c(lines: Sequence[_Line]) -> Iterator[Draft]:
 
 
 def _from_text(
-    task: Task, line: _Line, fact: Fact, *, asked: str, named: str, lines: Sequence[_Line]
-) -> Draft:
+    task: Task, line: _Line, fact: Fact, split: Split, *, asked: str, named: str, lines: Sequence[_Line]
+) -> Iterator[Draft]:
     kind = KINDS[fact.key]
-    return Draft(
-        task=task,
-        question=kind.question.format(e=asked),
-        spans=(Span(text=f"{capitalised(named)} {kind.states(fact.value)}.", citations=(line.k,)),),
-        claims=(Claim(k=line.k, value=fact.value),),
-        wrong=tuple(f.value for other in lines for f in other.told.facts if f.key == fact.key),
-    )
+    for form in kind.questions_of(split):
+        yield Draft(
+            task=task,
+            question=form.format(e=asked),
+            spans=(Span(text=f"{capitalised(named)} {kind.states(fact.value)}.", citations=(line.k,)),),
+            claims=(Claim(k=line.k, value=fact.value),),
+            wrong=tuple(f.value for other in lines for f in other.told.facts if f.key == fact.key),
+        )
 
 
-def _c2v(lines: Sequence[_Line]) -> Iterator[Draft]:
+def _c2v(lines: Sequence[_Line], split: Split) -> Iterator[Draft]:
     """Step 5: the contextual expression in a visual question."""
     for line, known in _unique_facts(lines):
+        asked = contextual_expression(line.seen.label, known)
         for fact in _visible(line.seen):
-            yield Draft(
-                task=Task.C2V,
-                question=VISUAL_QUESTIONS[fact.key].format(e=contextual_expression(line.seen.label, known)),
-                spans=(Span(text=f"The {line.seen.label} is {fact.value}.", citations=(line.k,)),),
-                claims=(Claim(k=line.k, value=fact.value),),
-                wrong=_other_visible(fact, lines),
-            )
+            for form in _forms(fact.key, split):
+                yield Draft(
+                    task=Task.C2V,
+                    question=form.format(e=asked),
+                    spans=(Span(text=f"The {line.seen.label} is {fact.value}.", citations=(line.k,)),),
+                    claims=(Claim(k=line.k, value=fact.value),),
+                    wrong=_other_visible(fact, lines),
+                )
 
 
-def _unanswerable_v2c(lines: Sequence[_Line]) -> Iterator[Draft]:
+def _unanswerable_v2c(lines: Sequence[_Line], split: Split) -> Iterator[Draft]:
     """Steps 4 and 5: the visual expression in a question for a fact that the text does not mention."""
     for line in lines:
         told = {fact.key for fact in line.told.facts}
         for kind in kinds_of(line.seen.label):
-            if kind.key not in told:
-                missing = f"The description does not specify the {kind.noun} of {line.seen.expression}."
+            if kind.key in told:
+                continue
+            missing = f"The description does not specify the {kind.noun} of {line.seen.expression}."
+            for form in kind.questions_of(split):
                 yield Draft(
                     task=Task.UNANSWERABLE_V2C,
-                    question=kind.question.format(e=line.seen.expression),
+                    question=form.format(e=line.seen.expression),
                     spans=(Span(text=f"Cannot be answered. {missing}"),),
                 )
 
 
 def _unanswerable_c2v(
-    lines: Sequence[_Line], strangers: Sequence[Stranger], number: int, rng: random.Random
+    lines: Sequence[_Line], strangers: Sequence[Stranger], number: int, split: Split, rng: random.Random
 ) -> list[Draft]:
     """Step 5: the contextual expression of another instance in a visual question.
 
@@ -235,6 +258,7 @@ def _unanswerable_c2v(
     present = {line.seen.instance_id for line in lines}
     labels = {line.seen.label for line in lines}
     keys = sorted({fact.key for line in lines for fact in _visible(line.seen)})
+    forms = [form for key in keys for form in _forms(key, split)]
     drafts: dict[str, Draft] = {}
     if not keys:
         return []
@@ -246,7 +270,7 @@ def _unanswerable_c2v(
             break
         stranger = hard[0] if hard and rng.random() < _HARD_SHARE else absent[0]
         expression = contextual_expression(stranger.label, stranger.fact)
-        question = VISUAL_QUESTIONS[rng.choice(keys)].format(e=expression)
+        question = rng.choice(forms).format(e=expression)
         drafts[question] = Draft(
             task=Task.UNANSWERABLE_C2V,
             question=question,

@@ -76,7 +76,8 @@ def write_context(scene: Scene, number: int, params: GenerationParams, *, seed: 
     for region in order:
         label = scene.regions[region].label
         facts = draw_facts(label, params.facts_per_text, split=scene.split, rng=rng)
-        regions.append(ContextRegion(region=region, text=state_facts(label, facts, rng), facts=facts))
+        text = state_facts(label, facts, split=scene.split, rng=rng)
+        regions.append(ContextRegion(region=region, text=text, facts=facts))
     return ContextSet(
         context_id=context_id, scene_id=scene.scene_id, split=scene.split, regions=tuple(regions)
     )

@@ -30,7 +30,8 @@ SYNTHETIC = SourceParams(
     min_regions=1,
     twins_share=0.4,
 )
-# What a question asks for, and how its value looks; written down apart from the generator's templates.
+# What a question asks for, in either split and (NEW) in the benchmark alone, and how its value looks; written
+# down apart from the generator's templates.
 ASKED = {
     "owner": (r"^Who is the owner of (.+)\?$", r"[A-Z]\w+ [A-Z]\w+"),
     "origin": (r"^Where does (.+) come from\?$", r"Oslo|Rome|Paris|Cairo|Lima|Tokyo|Delhi|Seoul|Quito"
@@ -48,6 +49,22 @@ ASKED = {
     "position": (r"^Where in the image is (.+)\?$", None),
     "appearance": (r"^Which one is (.+)\?$", None),
 }  # fmt: skip
+NEW = {
+    "owner": r"^Who owns (.+)\?$",
+    "origin": r"^From where was (.+) brought\?$",
+    "year": r"^In what year was (.+) purchased\?$",
+    "price": r"^What was paid for (.+)\?$",
+    "nickname": r"^By what name does (.+) go\?$",
+    "name": r"^What name does (.+) go by\?$",
+    "job": r"^What does (.+) work as\?$",
+    "age": r"^What age is (.+)\?$",
+    "home": r"^In what city does (.+) have a flat\?$",
+    "hobby": r"^What does (.+) like\?$",
+    "color": r"^What color does (.+) have\?$",
+    "size": r"^How big an object is (.+)\?$",
+    "position": r"^Where is (.+)\?$",
+    "appearance": r"^Which of them is (.+)\?$",
+}
 VISIBLE = ("color", "size", "position", "appearance")
 
 
@@ -123,7 +140,8 @@ def data(request: pytest.FixtureRequest) -> Data:
 
 def asked(turn: Turn) -> tuple[str, str]:
     """The key that a question asks for and the expression it names the object by."""
-    found = [(key, m.group(1)) for key, (form, _) in ASKED.items() if (m := re.match(form, turn.question))]
+    forms = [(key, form) for key, (form, _) in ASKED.items()] + list(NEW.items())
+    found = [(key, m.group(1)) for key, form in forms if (m := re.match(form, turn.question))]
     assert len(found) == 1, turn.question
     return found[0]
 
@@ -280,6 +298,25 @@ def test_splits_share_no_text_and_no_full_name(data: Data) -> None:
     assert all(held.values()) and all(names.values())
     assert not held[Split.TRAIN] & held[Split.BENCHMARK]
     assert not names[Split.TRAIN] & names[Split.BENCHMARK]
+
+
+def test_the_benchmark_alone_has_wordings_of_its_own(data: Data) -> None:
+    new: Counter[Split] = Counter()
+    for turn in data.turns:
+        new[turn.split] += any(re.match(form, turn.question) for form in NEW.values())
+    assert new[Split.TRAIN] == 0
+    asks = [turn for turn in data.turns if turn.split is Split.BENCHMARK and turn.task is not Task.RCID]
+    assert 0.3 < new[Split.BENCHMARK] / len(asks) < 0.7
+    sentences: defaultdict[Split, set[str]] = defaultdict(set)
+    for context in data.contexts.values():
+        for line in context.regions:
+            values = "|".join(re.escape(fact.value) for fact in line.facts)
+            label = data.scenes[context.scene_id].regions[line.region].label
+            told = re.sub(rf"\b(?:{values})\b", "V", line.text)
+            told = re.sub(rf"(?i)\b(?:the {re.escape(label)}|it|this person)\b", "S", told)
+            sentences[context.split] |= set(told.split(". "))
+    wordings = {split: {sentence.rstrip(".") for sentence in said} for split, said in sentences.items()}
+    assert len(wordings[Split.BENCHMARK] - wordings[Split.TRAIN]) >= 5
 
 
 def test_ids_are_readable_and_the_order_of_regions_is_random(synthetic: Data) -> None:
