@@ -1,23 +1,27 @@
 """`make base`: the tiny base from scratch, stage by stage, and its folder in the package.
 
-Killed and started again, it goes on from the last whole corpus, checkpoint or stage.
+Killed and started again, it goes on from the last whole corpus, checkpoint or stage; the first lesson, of
+minutes, begins anew.
 """
 
 import hashlib
 import json
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from components.params import SCRATCH, EvaluationParams, ModelParams
 from components.pretraining.corpus import write_corpus
 from components.pretraining.recipe import RECIPE, Recipe, Stage, load_recipe
+from components.pretraining.sight import teach_sight
 from components.pretraining.skills import measure_skills
 from components.process import die_with_owner
 from components.rcmu import Split
 from components.stages import whole_folder
 from components.training import train_model
-from components.training.model import TINY_BASE_FOLDER
+from components.training.forest import tokenizer_texts
+from components.training.model import TINY_BASE_FOLDER, build_from_scratch, make_processor
 
 CARD, DIGESTS, SKILLS, RECIPE_COPY = "README.md", "digests.json", "skills.json", "recipe.json"
 _CHECKOUT = Path(__file__).resolve().parent.parent.parent
@@ -31,10 +35,16 @@ def make_base(recipe: Recipe, *, work: Path, folder: Path) -> None:
 
     What is written by hand in `folder`, its card, stays.
     """
-    model = SCRATCH
-    for number, stage in enumerate(recipe.stages):
-        print(f"stage {number + 1} of {len(recipe.stages)}: {stage.name}", file=sys.stderr, flush=True)
-        model = str(_train(recipe, number, stage, base=model, work=work / f"{number}-{stage.name}"))
+    folders = [work / f"{number}-{stage.name}" for number, stage in enumerate(recipe.stages, start=1)]
+    for number, (stage, own) in enumerate(zip(recipe.stages, folders, strict=True), start=1):
+        _write(recipe, number, stage, own / "corpus")
+    model = work / "0-sight"
+    if not model.exists():
+        with whole_folder(model) as building:
+            _teach_sight(recipe, [own / "corpus" for own in folders], building)
+    for number, (stage, own) in enumerate(zip(recipe.stages, folders, strict=True), start=1):
+        print(f"stage {number} of {len(recipe.stages)}: {stage.name}", file=sys.stderr, flush=True)
+        model = _train(recipe, number, stage, base=model, work=own)
     held_out = work / "held-out"
     last = recipe.stages[-1]
     source = last.source.model_copy(update={"scenes": recipe.held_out_scenes})
@@ -43,11 +53,11 @@ def make_base(recipe: Recipe, *, work: Path, folder: Path) -> None:
         write_corpus(
             source, last.generation, taught, seed=recipe.seed, split=Split.BENCHMARK, folder=building
         )
-    skills = measure_skills(Path(model), held_out, _DECODING)
+    skills = measure_skills(model, held_out, _DECODING)
     for skill, measured in skills.items():
         print(f"| {skill} | {measured.exact} of {measured.n} | {measured.exact / measured.n:.1%} |")
     folder.mkdir(parents=True, exist_ok=True)
-    for path in Path(model).iterdir():
+    for path in model.iterdir():
         if path.name != "training.json":  # counts of the last stage's samples
             shutil.copyfile(path, folder / path.name)
     (folder / RECIPE_COPY).write_text(recipe.model_dump_json(indent=1) + "\n", encoding="utf-8")
@@ -62,8 +72,7 @@ def digests(folder: Path) -> dict[str, str]:
     return {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in names}
 
 
-def _train(recipe: Recipe, number: int, stage: Stage, *, base: str, work: Path) -> Path:
-    corpus, model = work / "corpus", work / "model"
+def _write(recipe: Recipe, number: int, stage: Stage, corpus: Path) -> None:
     if not corpus.exists():
         with whole_folder(corpus) as building:
             write_corpus(
@@ -74,15 +83,47 @@ def _train(recipe: Recipe, number: int, stage: Stage, *, base: str, work: Path) 
                 split=Split.TRAIN,
                 folder=building,
             )
+
+
+def _teach_sight(recipe: Recipe, corpora: Sequence[Path], folder: Path) -> None:
+    """A model folder: random weights and the first lesson; the tokenizer knows the words of all stages."""
+    import torch
+
+    torch.set_num_threads(1)  # as everywhere on a CPU: the order of sums must not depend on the machine
+    texts = (text for corpus in corpora for text in tokenizer_texts(corpus, corpus))
+    processor = make_processor(_model_params(recipe, SCRATCH), lambda: texts)
+    model = build_from_scratch(recipe.model, processor, seed=recipe.seed)
+    sight = recipe.sight
+    right = teach_sight(
+        model,
+        processor,
+        sight.source,
+        steps=sight.steps,
+        images=sight.images,
+        learning_rate=sight.learning_rate,
+        seed=recipe.seed,
+    )
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    shares = ", ".join(f"{name} {share:.1%}" for name, share in right.items())
+    print(f"right about visual tokens: {shares}", file=sys.stderr, flush=True)
+
+
+def _model_params(recipe: Recipe, base: str) -> ModelParams:
+    smallest, largest = recipe.pixels
+    return ModelParams(
+        base=base, revision=None, min_pixels=smallest, max_pixels=largest, scratch=recipe.model
+    )
+
+
+def _train(recipe: Recipe, number: int, stage: Stage, *, base: Path, work: Path) -> Path:
+    corpus, model = work / "corpus", work / "model"
     if not model.exists():
-        smallest, largest = recipe.pixels
         with whole_folder(model) as building:
             train_model(
                 scenes=corpus,
                 turns=corpus,
-                model=ModelParams(
-                    base=base, revision=None, min_pixels=smallest, max_pixels=largest, scratch=recipe.model
-                ),
+                model=_model_params(recipe, str(base)),
                 training=stage.training,
                 seed=recipe.seed + number,
                 deepspeed_configs=_CHECKOUT / "infra" / "deepspeed",

@@ -15,6 +15,15 @@ class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class Sight(_Section):
+    """The first lesson, of tower and merger alone."""
+
+    source: SourceParams  # of its scenes; how many follows from the steps, each of which draws new ones
+    steps: int = Field(ge=1)
+    images: int = Field(ge=1)  # a step
+    learning_rate: float = Field(gt=0)
+
+
 class Stage(_Section):
     """Training on data of its own, from where the stage before ended."""
 
@@ -31,6 +40,7 @@ class Recipe(_Section):
     seed: int = Field(ge=0)
     pixels: tuple[int, int]  # smallest and largest image after resizing
     model: ScratchParams
+    sight: Sight
     stages: tuple[Stage, ...] = Field(min_length=1)
     held_out_scenes: int = Field(ge=1)  # of the last stage's kind, which the skills are measured on
 

@@ -22,17 +22,27 @@ _SHARP = 3.0  # queries and keys of the heads that match tokens
 _COPIED = 0.4  # how loudly these write what they found
 _FAINT = 0.3  # what is left there of the random weights
 _BACK = 3  # tokens
+# Digits lie on a curve by their size, so that a linear map can read how large a number is.
+_CURVE = 0.6
+_HARMONICS = 3
 # Radians a token: fast turns tell neighbours apart, slow ones let words match over a distance.
 _FAST, _SLOW = 0.02, 0.0101
 
 
 @torch.no_grad()
-def begin_with_circuits(model: "Qwen2VLForConditionalGeneration", *, rope_theta: float) -> None:
+def begin_with_circuits(
+    model: "Qwen2VLForConditionalGeneration", *, rope_theta: float, digits: Sequence[int]
+) -> None:
     """Overwrite embeddings and parts of the first three layers of a random model, by torch's random numbers.
 
     Layer 0: three heads look one, two and three tokens back, by their biases alone, and write some of what
     they see into subspaces of their own. Layers 1 and 2: a query is the token itself, a key is what stood
     before it, and what is found is copied into the answer's embedding, a part of it by each head.
+
+    Args:
+        model: with its random weights.
+        rope_theta: base of the rotary frequencies.
+        digits: ids of 0 to 9, in order.
     """
     text: Any = model.model.language_model
     config = text.config
@@ -44,12 +54,22 @@ def begin_with_circuits(model: "Qwen2VLForConditionalGeneration", *, rope_theta:
     read = read[: len(matching)]
     slots = torch.split(written, len(matching))
     text.embed_tokens.weight.normal_(std=_EMBEDDING)
+    _put_in_order(text.embed_tokens.weight, digits)
     _look_back(text.layers[0].self_attn, config, speed, read, slots)
     parts = torch.split(copied, 2 * half)
     for number, layer in enumerate(text.layers[1:3]):
         for kv in range(config.num_key_value_heads):
             part = parts[(number * config.num_key_value_heads + kv) % len(parts)]
             _match_and_copy(layer.self_attn, config, kv, matching, read, slots[0], part)
+
+
+def _put_in_order(embeddings: torch.Tensor, digits: Sequence[int]) -> None:
+    """Cosines and sines of the first harmonics: neighbours lie near each other, and no two digits as one."""
+    angles = torch.pi * (torch.arange(len(digits)) + 0.5) / len(digits)
+    waves = torch.arange(1, _HARMONICS + 1) * angles[:, None]
+    curve = torch.cat([waves.cos(), waves.sin()], dim=1)
+    directions = _orthonormal(embeddings.shape[1])[: curve.shape[1]]
+    embeddings[list(digits)] = _FAINT * embeddings[list(digits)] + _CURVE * curve @ directions
 
 
 def _look_back(

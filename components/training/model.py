@@ -73,7 +73,7 @@ def build_from_scratch(
     config._attn_implementation = DENSE
     torch.manual_seed(seed)
     model = Qwen2VLForConditionalGeneration(config)
-    begin_with_circuits(model, rope_theta=shape.rope_theta)
+    begin_with_circuits(model, rope_theta=shape.rope_theta, digits=processor.digits())
     model.generation_config = GenerationConfig(do_sample=False, eos_token_id=end, pad_token_id=pad)
     return model
 

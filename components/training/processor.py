@@ -90,6 +90,10 @@ class Processor:
         """The id of a special token."""
         return int(self._special_ids[special_token])
 
+    def digits(self) -> list[int]:
+        """The ids of 0 to 9: Qwen2's pre-tokenizer lets digits stand alone."""
+        return [int(self.tokenizer.convert_tokens_to_ids(str(digit))) for digit in range(10)]
+
     def pixels(self, image: "Image") -> Pixels:
         """Resize to the pixel budget, normalise and cut into patches."""
         batch = self.image_processor(images=[image], return_tensors="pt")

@@ -61,6 +61,30 @@ def test_three_heads_look_one_two_and_three_tokens_back(
         assert first[0, head].diagonal(-back).mean() > 0.7
 
 
+def test_digits_lie_in_the_order_of_their_size(
+    model: "Qwen2VLForConditionalGeneration", processor: Processor
+) -> None:
+    digits = processor.digits()
+    assert processor.tokenizer.convert_ids_to_tokens(digits) == list("0123456789")
+    embedded = model.get_input_embeddings().weight.detach()[digits]
+    distances = torch.cdist(embedded, embedded)
+    for digit in range(10):
+        nearest = distances[digit].topk(2, largest=False).indices.tolist()
+        assert nearest[0] == digit
+        assert abs(nearest[1] - digit) == 1
+    value = torch.arange(10.0)
+    of_others = []
+    for held_out in range(10):  # a linear map learned from nine digits reads the tenth
+        rest = [digit for digit in range(10) if digit != held_out]
+        known, centre = embedded[rest], embedded[rest].mean(0)
+        gram = (known - centre) @ (known - centre).T + 0.05 * torch.eye(9)
+        weights = torch.linalg.solve(gram, value[rest] - value[rest].mean())
+        read = (embedded[held_out] - centre) @ (known - centre).T @ weights + value[rest].mean()
+        of_others.append((read - held_out).abs().item())
+    assert max(of_others) < 2.5
+    assert sum(of_others) / 10 < 1.0
+
+
 def test_shapes_of_any_kind_begin_so(processor: Processor) -> None:
     one, four = {"heads": 1, "mrope_section": (4, 6, 6)}, {"heads": 4, "mrope_section": (1, 1, 2)}
     for changes in ({"layers": 1}, {"kv_heads": 2}, one, four):
