@@ -49,7 +49,7 @@ class Kind(Frozen):
     key: str
     noun: str  # "the {noun} of {e}" in a refusal
     values: tuple[str, ...]
-    question: str
+    questions: tuple[str, ...]  # the ways to ask for it
     predicate: str  # follows the object: "belongs to {v}"
     sentences: tuple[str, ...]  # the ways a text may state it
     # The benchmark's own: no question and no text of the training is worded so.
@@ -57,8 +57,8 @@ class Kind(Frozen):
     new_sentence: str
 
     def questions_of(self, split: Split) -> tuple[str, ...]:
-        """The ways to ask for it."""
-        return (self.question,) if split is Split.TRAIN else (self.question, self.new_question)
+        """The ways to ask for it in this split."""
+        return self.questions if split is Split.TRAIN else (*self.questions, self.new_question)
 
     def sentences_of(self, split: Split) -> tuple[str, ...]:
         """The ways a text of this split may state it."""
@@ -74,50 +74,50 @@ _THING = (
         key="owner",
         noun="owner",
         values=_FULL_NAMES,
-        question="Who is the owner of {e}?",
+        questions=("Who is the owner of {e}?", "Who owns {e}?"),
         predicate="belongs to {v}",
         sentences=("{s} belongs to {v}.", "{v} owns {s}.", "{s} is owned by {v}."),
-        new_question="Who owns {e}?",
+        new_question="Who is it that owns {e}?",
         new_sentence="The owner of {s} is {v}.",
     ),
     Kind(
         key="origin",
         noun="origin",
         values=_CITIES,
-        question="Where does {e} come from?",
+        questions=("Where does {e} come from?", "Where was {e} brought from?"),
         predicate="comes from {v}",
         sentences=("{s} comes from {v}.", "{s} was brought from {v}.", "{v} is where {s} comes from."),
-        new_question="From where was {e} brought?",
+        new_question="From where does {e} come?",
         new_sentence="{v} is where {s} was brought from.",
     ),
     Kind(
         key="year",
         noun="year of purchase",
         values=_YEARS,
-        question="When was {e} bought?",
+        questions=("When was {e} bought?", "In what year was {e} purchased?"),
         predicate="was bought in {v}",
         sentences=("{s} was bought in {v}.", "{s} was purchased in {v}.", "In {v} {s} was bought."),
-        new_question="In what year was {e} purchased?",
+        new_question="In what year was {e} bought?",
         new_sentence="In {v} {s} was purchased.",
     ),
     Kind(
         key="price",
         noun="price",
         values=_PRICES,
-        question="How much did {e} cost?",
+        questions=("How much did {e} cost?", "What was paid for {e}?"),
         predicate="cost {v}",
         sentences=("{s} cost {v}.", "{s} was sold for {v}.", "{v} was paid for {s}."),
-        new_question="What was paid for {e}?",
+        new_question="How much was paid for {e}?",
         new_sentence="{v} is what {s} was sold for.",
     ),
     Kind(
         key="nickname",
         noun="nickname",
         values=_NICKNAMES,
-        question="What is {e} called?",
+        questions=("What is {e} called?", "What do people call {e}?"),
         predicate="is called {v}",
         sentences=("{s} is called {v}.", "People call {s} {v}.", "{s} goes by the name {v}."),
-        new_question="By what name does {e} go?",
+        new_question="What is it that people call {e}?",
         new_sentence="{v} is what people call {s}.",
     ),
 )
@@ -126,7 +126,7 @@ _PERSON = (
         key="name",
         noun="name",
         values=_FULL_NAMES,
-        question="What is the name of {e}?",
+        questions=("What is the name of {e}?", "By what name does {e} go?"),
         predicate="is called {v}",
         sentences=("{s} is called {v}.", "{v} is the name of {s}.", "{s} goes by the name {v}."),
         new_question="What name does {e} go by?",
@@ -136,17 +136,17 @@ _PERSON = (
         key="job",
         noun="job",
         values=_JOBS,
-        question="What is the job of {e}?",
+        questions=("What is the job of {e}?", "What does {e} work as?"),
         predicate="works as a {v}",
         sentences=("{s} works as a {v}.", "{s} is a {v}.", "{s} earns a living as a {v}."),
-        new_question="What does {e} work as?",
+        new_question="As what does {e} work?",
         new_sentence="The job of {s} is {v}.",
     ),
     Kind(
         key="age",
         noun="age",
         values=_AGES,
-        question="How old is {e}?",
+        questions=("How old is {e}?", "What is the age of {e}?"),
         predicate="is {v} years old",
         sentences=("{s} is {v} years old.", "{s} turned {v} this year.", "{s} is aged {v}."),
         new_question="What age is {e}?",
@@ -156,20 +156,20 @@ _PERSON = (
         key="home",
         noun="home",
         values=_CITIES,
-        question="Where does {e} live?",
+        questions=("Where does {e} live?", "In what city does {e} have a flat?"),
         predicate="lives in {v}",
         sentences=("{s} lives in {v}.", "{s} has a flat in {v}.", "{v} is home to {s}."),
-        new_question="In what city does {e} have a flat?",
+        new_question="In what city does {e} live?",
         new_sentence="{s} is at home in {v}.",
     ),
     Kind(
         key="hobby",
         noun="hobby",
         values=_HOBBIES,
-        question="What does {e} enjoy?",
+        questions=("What does {e} enjoy?", "What is the hobby of {e}?"),
         predicate="enjoys {v}",
         sentences=("{s} enjoys {v}.", "{s} likes {v}.", "{s} is fond of {v}."),
-        new_question="What does {e} like?",
+        new_question="What hobby does {e} enjoy?",
         new_sentence="The hobby of {s} is {v}.",
     ),
 )

@@ -29,17 +29,17 @@ from components.rcmu.models import Frozen
 
 # Visible facts that have a question, and the values that are wrong wherever another one is right.
 VISUAL_QUESTIONS = {
-    "color": "What color is {e}?",
-    "size": "How big is {e}?",
-    "position": "Where in the image is {e}?",
-    "appearance": "Which one is {e}?",
+    "color": ("What color is {e}?", "What is the color of {e}?"),
+    "size": ("How big is {e}?", "What is the size of {e}?"),
+    "position": ("Where in the image is {e}?", "In which part of the image is {e}?"),
+    "appearance": ("Which one is {e}?", "Which of them is {e}?"),
 }
 # The benchmark's own: no question of the training is worded so.
 _NEW_VISUAL_QUESTIONS = {
     "color": "What color does {e} have?",
-    "size": "How big an object is {e}?",
-    "position": "Where is {e}?",
-    "appearance": "Which of them is {e}?",
+    "size": "What size is {e}?",
+    "position": "Where is {e} in the image?",
+    "appearance": "Which one of them is {e}?",
 }
 CLOSED_VALUES = {
     "color": ("red", "green", "blue", "yellow", "purple", "black"),
@@ -153,7 +153,7 @@ def mentions(text: str, value: str) -> bool:
 def _forms(key: str, split: Split) -> tuple[str, ...]:
     """The ways to ask for what is seen."""
     known = VISUAL_QUESTIONS[key]
-    return (known,) if split is Split.TRAIN else (known, _NEW_VISUAL_QUESTIONS[key])
+    return known if split is Split.TRAIN else (*known, _NEW_VISUAL_QUESTIONS[key])
 
 
 def _visual(lines: Sequence[_Line], split: Split) -> Iterator[Draft]:

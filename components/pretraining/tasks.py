@@ -104,7 +104,7 @@ def _at_each_box(scene: Scene, rng: random.Random) -> Iterator[Drawn]:
         yield "box_to_object", f"What is at {box}?", f"The {_whole(region)}."
         key = rng.choice(list(CLOSED_VALUES))
         answer = f"It is {_visible(region)[key]}."
-        yield "box_to_looks", VISUAL_QUESTIONS[key].format(e=f"the object at {box}"), answer
+        yield "box_to_looks", rng.choice(VISUAL_QUESTIONS[key]).format(e=f"the object at {box}"), answer
 
 
 def _looks(scene: Scene, rng: random.Random) -> Iterator[Drawn]:
@@ -113,7 +113,7 @@ def _looks(scene: Scene, rng: random.Random) -> Iterator[Drawn]:
     if keys:
         key = rng.choice(keys)
         answer = f"{capitalised(region.expression)} is {_visible(region)[key]}."
-        yield "looks", VISUAL_QUESTIONS[key].format(e=region.expression), answer
+        yield "looks", rng.choice(VISUAL_QUESTIONS[key]).format(e=region.expression), answer
 
 
 def _listed(lines: Sequence[_Line], rng: random.Random) -> Iterator[Drawn]:
@@ -122,7 +122,7 @@ def _listed(lines: Sequence[_Line], rng: random.Random) -> Iterator[Drawn]:
     for line in lines:
         if rng.random() < 0.5:
             key = rng.choice(list(CLOSED_VALUES))
-            question = VISUAL_QUESTIONS[key].format(e=f"[{line.k}]")
+            question = rng.choice(VISUAL_QUESTIONS[key]).format(e=f"[{line.k}]")
             yield "listed_looks", question, f"[{line.k}] is {_visible(line.seen)[key]}."
         else:
             asked = _referred(line.seen, rng)
@@ -146,7 +146,7 @@ def _restated(lines: Sequence[_Line], rng: random.Random) -> Iterator[Drawn]:
 def _looked_up(lines: Sequence[_Line], rng: random.Random) -> Iterator[Drawn]:
     for line in rng.sample(lines, min(2, len(lines))):
         fact = rng.choice(line.told.facts)
-        question = KINDS[fact.key].question
+        question = rng.choice(KINDS[fact.key].questions)
         yield "index_to_fact", question.format(e=f"[{line.k}]"), f"[{line.k}] {_states(fact)}.[{line.k}]"
 
 
@@ -155,7 +155,7 @@ def _boxes_in_lines(lines: Sequence[_Line], rng: random.Random) -> Iterator[Draw
     yield "index_to_box", f"Where is [{line.k}]?", f"{_coordinates(line.seen.box)}.[{line.k}]"
     line = rng.choice(lines)
     fact = rng.choice(line.told.facts)
-    question = KINDS[fact.key].question.format(e=_boxed(line))
+    question = rng.choice(KINDS[fact.key].questions).format(e=_boxed(line))
     yield "box_to_fact", question, f"The {line.seen.label} {_states(fact)}.[{line.k}]"
     if known := _unique_facts(lines):
         line, fact = rng.choice(known)
@@ -179,7 +179,9 @@ def _found(lines: Sequence[_Line], rng: random.Random) -> Iterator[Drawn]:
         others = [other for other in line.told.facts if other.key != fact.key]
         if others:
             other = rng.choice(others)
-            question = KINDS[other.key].question.format(e=contextual_expression(line.seen.label, fact))
+            question = rng.choice(KINDS[other.key].questions).format(
+                e=contextual_expression(line.seen.label, fact)
+            )
             yield "fact_to_fact", question, f"The {line.seen.label} {_states(other)}.[{line.k}]"
 
 
@@ -191,7 +193,7 @@ def _refused(scene: Scene, lines: Sequence[_Line], rng: random.Random) -> Iterat
         kind = rng.choice(missing)
         asked = f"the object of line {line.k}"  # its index would be a citation, and a refusal has none
         answer = f"Cannot be answered. The description does not specify the {kind.noun} of {asked}."
-        yield "missing_fact", kind.question.format(e=asked), answer
+        yield "missing_fact", rng.choice(kind.questions).format(e=asked), answer
     line = rng.choice(lines)
     (fact,) = draw_facts(line.seen.label, 1, split=scene.split, rng=rng)
     if all(fact not in other.told.facts for other in lines):

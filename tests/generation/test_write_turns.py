@@ -30,41 +30,49 @@ SYNTHETIC = SourceParams(
     min_regions=1,
     twins_share=0.4,
 )
-# What a question asks for, in either split and (NEW) in the benchmark alone, and how its value looks; written
-# down apart from the generator's templates.
+# What a question asks for, in either split and (NEW) in the benchmark alone; written down apart from the
+# generator's templates.
 ASKED = {
-    "owner": (r"^Who is the owner of (.+)\?$", r"[A-Z]\w+ [A-Z]\w+"),
-    "origin": (r"^Where does (.+) come from\?$", r"Oslo|Rome|Paris|Cairo|Lima|Tokyo|Delhi|Seoul|Quito"
-               r"|Accra|Hanoi|Dublin|Vienna|Prague|Boston|Sydney"),
-    "year": (r"^When was (.+) bought\?$", r"(?:19|20)\d\d"),
-    "price": (r"^How much did (.+) cost\?$", r"\d\d dollars"),
-    "nickname": (r"^What is (.+) called\?$", None),
-    "name": (r"^What is the name of (.+)\?$", r"[A-Z]\w+ [A-Z]\w+"),
-    "job": (r"^What is the job of (.+)\?$", None),
-    "age": (r"^How old is (.+)\?$", r"\b\d\d\b"),
-    "home": (r"^Where does (.+) live\?$", None),
-    "hobby": (r"^What does (.+) enjoy\?$", None),
-    "color": (r"^What color is (.+)\?$", None),
-    "size": (r"^How big is (.+)\?$", None),
-    "position": (r"^Where in the image is (.+)\?$", None),
-    "appearance": (r"^Which one is (.+)\?$", None),
-}  # fmt: skip
-NEW = {
-    "owner": r"^Who owns (.+)\?$",
-    "origin": r"^From where was (.+) brought\?$",
-    "year": r"^In what year was (.+) purchased\?$",
-    "price": r"^What was paid for (.+)\?$",
-    "nickname": r"^By what name does (.+) go\?$",
-    "name": r"^What name does (.+) go by\?$",
-    "job": r"^What does (.+) work as\?$",
-    "age": r"^What age is (.+)\?$",
-    "home": r"^In what city does (.+) have a flat\?$",
-    "hobby": r"^What does (.+) like\?$",
-    "color": r"^What color does (.+) have\?$",
-    "size": r"^How big an object is (.+)\?$",
-    "position": r"^Where is (.+)\?$",
-    "appearance": r"^Which of them is (.+)\?$",
+    "owner": ("Who is the owner of {}?", "Who owns {}?"),
+    "origin": ("Where does {} come from?", "Where was {} brought from?"),
+    "year": ("When was {} bought?", "In what year was {} purchased?"),
+    "price": ("How much did {} cost?", "What was paid for {}?"),
+    "nickname": ("What is {} called?", "What do people call {}?"),
+    "name": ("What is the name of {}?", "By what name does {} go?"),
+    "job": ("What is the job of {}?", "What does {} work as?"),
+    "age": ("How old is {}?", "What is the age of {}?"),
+    "home": ("Where does {} live?", "In what city does {} have a flat?"),
+    "hobby": ("What does {} enjoy?", "What is the hobby of {}?"),
+    "color": ("What color is {}?", "What is the color of {}?"),
+    "size": ("How big is {}?", "What is the size of {}?"),
+    "position": ("Where in the image is {}?", "In which part of the image is {}?"),
+    "appearance": ("Which one is {}?", "Which of them is {}?"),
 }
+NEW = {
+    "owner": "Who is it that owns {}?",
+    "origin": "From where does {} come?",
+    "year": "In what year was {} bought?",
+    "price": "How much was paid for {}?",
+    "nickname": "What is it that people call {}?",
+    "name": "What name does {} go by?",
+    "job": "As what does {} work?",
+    "age": "What age is {}?",
+    "home": "In what city does {} live?",
+    "hobby": "What hobby does {} enjoy?",
+    "color": "What color does {} have?",
+    "size": "What size is {}?",
+    "position": "Where is {} in the image?",
+    "appearance": "Which one of them is {}?",
+}
+# How the value looks, where nothing else in a text looks so.
+CITIES = (
+    r"Oslo|Rome|Paris|Cairo|Lima|Tokyo|Delhi|Seoul|Quito"
+    r"|Accra|Hanoi|Dublin|Vienna|Prague|Boston|Sydney"
+)
+VALUES = {
+    "owner": r"[A-Z]\w+ [A-Z]\w+", "origin": CITIES, "year": r"(?:19|20)\d\d", "price": r"\d\d dollars",
+    "name": r"[A-Z]\w+ [A-Z]\w+", "age": r"\b\d\d\b",
+}  # fmt: skip
 VISIBLE = ("color", "size", "position", "appearance")
 
 
@@ -140,10 +148,16 @@ def data(request: pytest.FixtureRequest) -> Data:
 
 def asked(turn: Turn) -> tuple[str, str]:
     """The key that a question asks for and the expression it names the object by."""
-    forms = [(key, form) for key, (form, _) in ASKED.items()] + list(NEW.items())
-    found = [(key, m.group(1)) for key, form in forms if (m := re.match(form, turn.question))]
-    assert len(found) == 1, turn.question
+    forms = [(key, form) for key, forms in ASKED.items() for form in (*forms, NEW[key])]
+    found = [(key, m.group(1)) for key, form in forms if (m := asks(form, turn.question))]
+    assert len(found) == 1, (turn.question, found)
     return found[0]
+
+
+def asks(form: str, question: str) -> re.Match[str] | None:
+    """The question in this wording, with the expression as its group."""
+    before, after = form.split("{}")
+    return re.fullmatch(f"{re.escape(before)}(.+){re.escape(after)}", question)
 
 
 def texts(data: Data, turn: Turn) -> dict[int, str]:
@@ -190,7 +204,7 @@ def test_v2c_answers_stand_in_the_text_of_the_object_that_is_meant(data: Data) -
         assert turn.answer.endswith(f".[{claim.k}]")
         assert seen(data, turn, claim.k)[1] == expression
         assert re.search(rf"\b{re.escape(claim.value)}\b", texts(data, turn)[claim.k])
-        if (shape := ASKED[key][1]) is not None:
+        if (shape := VALUES.get(key)) is not None:
             assert re.fullmatch(shape, claim.value)
 
 
@@ -239,7 +253,7 @@ def test_unanswerable_v2c_asks_for_what_the_text_does_not_say(data: Data) -> Non
         ]
         assert key not in VISIBLE
         assert key not in {fact.key for fact in line.facts}
-        if (shape := ASKED[key][1]) is not None:
+        if (shape := VALUES.get(key)) is not None:
             assert not re.search(shape, line.text.replace(f"the {expression}", "")), (key, line.text)
         assert turn.answer.startswith("Cannot be answered. The description does not specify ")
         assert not turn.claims and not turn.citations
@@ -303,10 +317,10 @@ def test_splits_share_no_text_and_no_full_name(data: Data) -> None:
 def test_the_benchmark_alone_has_wordings_of_its_own(data: Data) -> None:
     new: Counter[Split] = Counter()
     for turn in data.turns:
-        new[turn.split] += any(re.match(form, turn.question) for form in NEW.values())
+        new[turn.split] += any(asks(form, turn.question) for form in NEW.values())
     assert new[Split.TRAIN] == 0
-    asks = [turn for turn in data.turns if turn.split is Split.BENCHMARK and turn.task is not Task.RCID]
-    assert 0.3 < new[Split.BENCHMARK] / len(asks) < 0.7
+    questions = [t for t in data.turns if t.split is Split.BENCHMARK and t.task is not Task.RCID]
+    assert 0.2 < new[Split.BENCHMARK] / len(questions) < 0.5
     sentences: defaultdict[Split, set[str]] = defaultdict(set)
     for context in data.contexts.values():
         for line in context.regions:
