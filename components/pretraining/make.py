@@ -1,7 +1,7 @@
 """`make base`: the tiny base from scratch, stage by stage, and its folder in the package.
 
-Killed and started again, it goes on from the last whole corpus, checkpoint or stage; the first lesson, of
-minutes, begins anew.
+Killed and started again, it goes on from the last whole corpus, checkpoint or stage; a lesson, of minutes,
+begins anew.
 """
 
 import hashlib
@@ -13,6 +13,8 @@ from pathlib import Path
 
 from components.params import SCRATCH, EvaluationParams, ModelParams
 from components.pretraining.corpus import write_corpus
+from components.pretraining.lessons import Report
+from components.pretraining.lines import teach_lines
 from components.pretraining.recipe import RECIPE, Recipe, Stage, load_recipe
 from components.pretraining.sight import teach_sight
 from components.pretraining.skills import measure_skills
@@ -21,7 +23,7 @@ from components.rcmu import Split
 from components.stages import whole_folder
 from components.training import train_model
 from components.training.forest import tokenizer_texts
-from components.training.model import TINY_BASE_FOLDER, build_from_scratch, make_processor
+from components.training.model import TINY_BASE_FOLDER, build_from_scratch, load_base, make_processor
 
 CARD, DIGESTS, SKILLS, RECIPE_COPY = "README.md", "digests.json", "skills.json", "recipe.json"
 _CHECKOUT = Path(__file__).resolve().parent.parent.parent
@@ -38,10 +40,13 @@ def make_base(recipe: Recipe, *, work: Path, folder: Path) -> None:
     folders = [work / f"{number}-{stage.name}" for number, stage in enumerate(recipe.stages, start=1)]
     for number, (stage, own) in enumerate(zip(recipe.stages, folders, strict=True), start=1):
         _write(recipe, number, stage, own / "corpus")
-    model = work / "0-sight"
+    sight, model = work / "0-sight", work / "0-lines"
+    if not sight.exists():
+        with whole_folder(sight) as building:
+            _teach_sight(recipe, [own / "corpus" for own in folders], building)
     if not model.exists():
         with whole_folder(model) as building:
-            _teach_sight(recipe, [own / "corpus" for own in folders], building)
+            _teach_lines(recipe, sight, building)
     for number, (stage, own) in enumerate(zip(recipe.stages, folders, strict=True), start=1):
         print(f"stage {number} of {len(recipe.stages)}: {stage.name}", file=sys.stderr, flush=True)
         model = _train(recipe, number, stage, base=model, work=own)
@@ -105,8 +110,35 @@ def _teach_sight(recipe: Recipe, corpora: Sequence[Path], folder: Path) -> None:
     )
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
+    _say_what_is_right("visual tokens", right)
+
+
+def _teach_lines(recipe: Recipe, sight: Path, folder: Path) -> None:
+    import torch
+
+    torch.set_num_threads(1)
+    params = _model_params(recipe, str(sight))
+    model, processor = load_base(params), make_processor(params, tuple)
+    lines = recipe.lines
+    right = teach_lines(
+        model,
+        processor,
+        lines.source,
+        lines.generation,
+        layers=lines.layers,
+        steps=lines.steps,
+        images=lines.images,
+        learning_rate=lines.learning_rate,
+        seed=recipe.seed,
+    )
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    _say_what_is_right("lines", right)
+
+
+def _say_what_is_right(about: str, right: Report) -> None:
     shares = ", ".join(f"{name} {share:.1%}" for name, share in right.items())
-    print(f"right about visual tokens: {shares}", file=sys.stderr, flush=True)
+    print(f"right about {about}: {shares}", file=sys.stderr, flush=True)
 
 
 def _model_params(recipe: Recipe, base: str) -> ModelParams:

@@ -24,6 +24,17 @@ class Sight(_Section):
     learning_rate: float = Field(gt=0)
 
 
+class Lines(_Section):
+    """The second lesson, of the language model's lower layers alone."""
+
+    source: SourceParams  # as above
+    generation: GenerationParams
+    layers: int = Field(ge=1)
+    steps: int = Field(ge=1)
+    images: int = Field(ge=1)  # a step, each with one set of texts
+    learning_rate: float = Field(gt=0)
+
+
 class Stage(_Section):
     """Training on data of its own, from where the stage before ended."""
 
@@ -41,6 +52,7 @@ class Recipe(_Section):
     pixels: tuple[int, int]  # smallest and largest image after resizing
     model: ScratchParams
     sight: Sight
+    lines: Lines
     stages: tuple[Stage, ...] = Field(min_length=1)
     held_out_scenes: int = Field(ge=1)  # of the last stage's kind, which the skills are measured on
 

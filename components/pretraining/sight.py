@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from PIL import Image
 from torch.nn.functional import cross_entropy
-from tqdm import trange
 
 from components.params import SourceParams
+from components.pretraining.lessons import Report, embeddings_of, learn, share
 from components.rcmu import BOX_SCALE, Box, Scene, Split
 from components.sources.synthetic import COLORS, SHAPES, SIZES, draw_scene
-from components.training.muon import Muon
 from components.training.processor import IGNORED, Processor
 
 if TYPE_CHECKING:
@@ -29,9 +28,6 @@ _WORDS = {"color": tuple(COLORS), "shape": tuple(SHAPES), "size": tuple(SIZES)}
 _OBJECT, _GROUND = 0.1, 0.02
 _SHARPNESS = 4.0  # of the likeness to an embedding
 _PLACES = 0.3  # weight of the losses of row and column
-_WARMUP, _DECAY = 30, 0.5  # steps, share of the steps
-_WEIGHT_DECAY, _MAX_GRAD_NORM = 0.01, 1.0
-_RECENT = 20  # steps that what is reported is the mean of
 
 
 class Tokens(NamedTuple):
@@ -52,7 +48,7 @@ def teach_sight(
     images: int,
     learning_rate: float,
     seed: int,
-) -> dict[str, float]:
+) -> Report:
     """Train tower and merger for `steps` steps of `images` new scenes each; nothing else changes.
 
     Returns:
@@ -60,71 +56,48 @@ def teach_sight(
         right row and column, in the last steps.
     """
     vision: Any = model.model.visual
-    embeddings = model.get_input_embeddings().weight.detach()
-    likeness = [
-        _SHARPNESS * torch.stack([embeddings[_ids(processor, word)].mean(0) for word in words], dim=1)
-        for words in _WORDS.values()
-    ]
+    likeness = {
+        kind: _SHARPNESS * embeddings_of(model, processor, [f" {word}" for word in words])
+        for kind, words in _WORDS.items()
+    }
     across = source.image_size // (
         processor.image_processor.patch_size * processor.image_processor.merge_size
     )
     torch.manual_seed(seed)
-    places = torch.nn.ModuleList(torch.nn.Linear(embeddings.shape[1], across) for _ in ("row", "column"))
+    width = model.get_input_embeddings().weight.shape[1]
+    places = torch.nn.ModuleDict({kind: torch.nn.Linear(width, across) for kind in ("row", "column")})
+
+    def judge(step: int) -> tuple[torch.Tensor, Report]:
+        names = [f"base-sight-{step}-{number}" for number in range(images)]
+        scenes = [draw_scene(name, source, split=Split.TRAIN, seed=seed) for name in names]
+        tokens = tokens_of(scenes, processor)
+        features = vision(tokens.pixels, grid_thw=tokens.grid).pooler_output
+        return _judge(features, tokens, likeness, places)
+
     parameters = [*vision.parameters(), *places.parameters()]
-    optimizer = Muon(
-        [
-            {
-                "params": [p for p in parameters if p.dim() == 2],
-                "weight_decay": _WEIGHT_DECAY,
-                "orthogonal": True,
-            },
-            {"params": [p for p in parameters if p.dim() != 2]},
-        ]
-    )
-    reports: list[list[float]] = []
-    with trange(steps, desc="sight", unit="step", mininterval=2) as progress:
-        for step in progress:
-            share = min(1.0, (step + 1) / _WARMUP, (steps - step) / (_DECAY * steps))
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate * share
-            names = [f"base-sight-{step}-{number}" for number in range(images)]
-            scenes = [draw_scene(name, source, split=Split.TRAIN, seed=seed) for name in names]
-            tokens = tokens_of(scenes, processor)
-            features = vision(tokens.pixels, grid_thw=tokens.grid).pooler_output
-            loss, report = _judge(features, tokens, likeness, places)
-            optimizer.zero_grad()
-            torch.autograd.backward(loss)
-            torch.nn.utils.clip_grad_norm_(parameters, _MAX_GRAD_NORM)
-            optimizer.step()
-            reports.append(report)
-            right = _mean(reports[-_RECENT:])
-            progress.set_postfix({name: f"{value:.0%}" for name, value in right.items()}, refresh=False)
-    return right
+    return learn("sight", parameters, judge, steps=steps, learning_rate=learning_rate)
 
 
 def _judge(
-    features: torch.Tensor, tokens: Tokens, likeness: Sequence[torch.Tensor], places: torch.nn.ModuleList
-) -> tuple[torch.Tensor, list[float]]:
-    """The loss of a batch, and its shares of right labels in the order of what `teach_sight` returns."""
-    losses, shares, grounds = [], [], []
-    for words, labels in zip(likeness, tokens.words.T, strict=True):
+    features: torch.Tensor,
+    tokens: Tokens,
+    likeness: dict[str, torch.Tensor],
+    places: torch.nn.ModuleDict,
+) -> tuple[torch.Tensor, Report]:
+    losses, report, grounds = [], {}, []
+    for (kind, words), labels in zip(likeness.items(), tokens.words.T, strict=True):
         logits = features @ words
         logits = torch.cat([torch.zeros_like(logits[:, :1]), logits], dim=1)  # zero speaks for no word at all
         losses.append(cross_entropy(logits, labels, ignore_index=IGNORED))
         right = logits.argmax(1) == labels
-        shares.append(right[labels > 0].float().mean().item())
-        grounds.append(right[labels == 0].float().mean().item())
-    shares.append(sum(grounds) / len(grounds))
-    for head, labels in zip(places, tokens.places.T, strict=True):
+        report[kind] = share(right[labels > 0])
+        grounds.append(share(right[labels == 0]))
+    report["ground"] = sum(grounds) / len(grounds)
+    for (kind, head), labels in zip(places.items(), tokens.places.T, strict=True):
         logits = head(features)
         losses.append(_PLACES * cross_entropy(logits, labels))
-        shares.append((logits.argmax(1) == labels).float().mean().item())
-    return torch.stack(losses).sum(), shares
-
-
-def _mean(reports: Sequence[Sequence[float]]) -> dict[str, float]:
-    names = (*_WORDS, "ground", "row", "column")
-    return dict(zip(names, torch.tensor(reports).nanmean(0).tolist(), strict=True))
+        report[kind] = share(logits.argmax(1) == labels)
+    return torch.stack(losses).sum(), report
 
 
 def tokens_of(scenes: Sequence[Scene], processor: Processor) -> Tokens:
@@ -148,19 +121,13 @@ def tokens_of(scenes: Sequence[Scene], processor: Processor) -> Tokens:
 def _words_at(scene: Scene, row: int, column: int, rows: int, columns: int) -> list[int]:
     """Labels of the token that shows this part of the scene: of the object with the largest share in it."""
 
-    def share(box: Box) -> float:
+    def covered(box: Box) -> float:
         wide = min(box.x2 / BOX_SCALE * columns, column + 1) - max(box.x1 / BOX_SCALE * columns, column)
         high = min(box.y2 / BOX_SCALE * rows, row + 1) - max(box.y1 / BOX_SCALE * rows, row)
         return max(0.0, wide) * max(0.0, high)
 
-    region = max(scene.regions, key=lambda region: share(region.box))
-    if share(region.box) < _OBJECT:
-        return [0 if share(region.box) < _GROUND else IGNORED] * len(_WORDS)
+    region = max(scene.regions, key=lambda region: covered(region.box))
+    if covered(region.box) < _OBJECT:
+        return [0 if covered(region.box) < _GROUND else IGNORED] * len(_WORDS)
     looks = {"shape": region.label, **{fact.key: fact.value for fact in region.facts}}
     return [1 + words.index(looks[kind]) for kind, words in _WORDS.items()]
-
-
-def _ids(processor: Processor, word: str) -> list[int]:
-    """Of a word inside a sentence: one token of its own, unless the vocabulary is very small."""
-    ids: list[int] = processor.tokenizer(f" {word}", add_special_tokens=False)["input_ids"]
-    return ids

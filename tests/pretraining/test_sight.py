@@ -1,38 +1,23 @@
 """The first lesson: which token shows what, and that tower and merger, and nothing else, learn it."""
 
 import io
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import Any
 
-import pytest
 import torch
 from PIL import Image
 
-from components.params import SCRATCH, ModelParams, ScratchParams, SourceParams
+from components.params import SourceParams
 from components.pretraining.sight import teach_sight, tokens_of
 from components.rcmu import Box, Fact, Region, Scene, Split
 from components.sources.synthetic import COLORS, SHAPES, SIZES, draw_scene
-from components.training.model import build_from_scratch, make_processor
 from components.training.processor import IGNORED, Processor
 
-if TYPE_CHECKING:
-    from transformers import Qwen2VLForConditionalGeneration
-
-SHAPE = ScratchParams(
-    vocab_size=600, hidden_size=64, intermediate_size=96, layers=1, heads=2, kv_heads=1, text_init=0.02,
-    vision_init=0.08, vision_depth=1, vision_width=64, vision_heads=2, tie_word_embeddings=True,
-    rope_theta=1e4, mrope_section=(2, 6, 8),
-)  # fmt: skip
+Fresh = Callable[[], Any]
 SOURCE = SourceParams(
     kind="synthetic", annotations=None, scenes=2, benchmark_share=0.5, max_regions=2, image_size=112,
     min_regions=2, twins_share=0.5,
 )  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def processor() -> Processor:
-    words = [f"the {size} {color} {shape}" for size in SIZES for color in COLORS for shape in SHAPES]
-    params = ModelParams(base=SCRATCH, revision=None, min_pixels=784, max_pixels=12544, scratch=SHAPE)
-    return make_processor(params, lambda: words)
 
 
 def scene(*regions: Region, size: int = 112) -> Scene:
@@ -83,13 +68,11 @@ def test_labels_of_drawn_scenes_name_every_object(processor: Processor) -> None:
         assert wanted <= set(words[:, 1].tolist())
 
 
-def model(processor: Processor) -> "Qwen2VLForConditionalGeneration":
-    return build_from_scratch(SHAPE, processor, seed=5)
-
-
-def test_tower_and_merger_learn_the_colors_and_nothing_else_changes(processor: Processor) -> None:
+def test_tower_and_merger_learn_the_colors_and_nothing_else_changes(
+    processor: Processor, fresh: Fresh
+) -> None:
     torch.set_num_threads(1)
-    taught, same, before = model(processor), model(processor), model(processor).state_dict()
+    taught, same, before = fresh(), fresh(), fresh().state_dict()
     right = [
         teach_sight(qwen, processor, SOURCE, steps=40, images=16, learning_rate=1.5e-2, seed=5)
         for qwen in (taught, same)

@@ -1,0 +1,63 @@
+"""The second lesson: which token is to say what, and that the lower layers, and nothing else, learn it."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from components.generation.write import write_context
+from components.params import GenerationParams, SourceParams
+from components.pretraining.lines import lines_of, teach_lines
+from components.rcmu import Split
+from components.sources.geometry import POSITIONS
+from components.sources.synthetic import COLORS, SHAPES, SIZES, draw_scene
+from components.training.processor import Processor
+
+Fresh = Callable[[], Any]
+SOURCE = SourceParams(
+    kind="synthetic", annotations=None, scenes=2, benchmark_share=0.5, max_regions=3, image_size=56,
+    min_regions=1, twins_share=0.5,
+)  # fmt: skip
+GENERATION = GenerationParams(context_sets=1, facts_per_text=1, questions_per_task=1)
+
+
+def test_labels_stand_where_a_box_ends_and_along_its_line(processor: Processor) -> None:
+    scenes = [draw_scene(f"drawn-{n}", SOURCE, split=Split.TRAIN, seed=3) for n in range(12)]
+    contexts = [write_context(scene, 0, GENERATION, seed=3) for scene in scenes]
+    lines = lines_of(list(zip(scenes, contexts, strict=True)), processor)
+    looks = iter(lines.looks.tolist())
+    for scene, context, ids, ends, numbers in zip(
+        scenes, contexts, lines.inputs["input_ids"], lines.ends, lines.numbers, strict=True
+    ):
+        for k, told in enumerate(context.regions, start=1):
+            region = scene.regions[told.region]
+            rest = processor.tokenizer.decode(ids[numbers == k])
+            assert rest == f"<|box_end|> in the image: {told.text}\n"
+            color, shape, size, position = next(looks)
+            seen = {fact.key: fact.value for fact in region.facts}
+            assert list(COLORS)[color] == seen["color"]
+            assert list(SHAPES)[shape] == region.label
+            assert list(SIZES)[size] == seen["size"]
+            assert POSITIONS[position] == seen["position"]
+        assert int(numbers.max()) == int(ends.sum()) == len(scene.regions)
+        assert set(numbers[ends].tolist()) == set(range(1, len(scene.regions) + 1))
+    assert next(looks, None) is None
+
+
+def test_the_lower_layers_learn_and_nothing_else_changes(processor: Processor, fresh: Fresh) -> None:
+    torch.set_num_threads(1)
+    taught, same, before = fresh(), fresh(), fresh().state_dict()
+    right = [
+        teach_lines(
+            qwen, processor, SOURCE, GENERATION, layers=2, steps=80, images=8, learning_rate=8e-3, seed=5
+        )
+        for qwen in (taught, same)
+    ]
+    assert right[0] == right[1]
+    assert right[0]["line"] > 0.6
+    assert len(taught.model.language_model.layers) == 3
+    assert all(parameter.requires_grad for parameter in taught.parameters())
+    for name, weights in taught.state_dict().items():
+        trained = any(f"language_model.layers.{number}." in name for number in range(2))
+        assert torch.equal(weights, before[name]) == (not trained), name
+        assert torch.equal(weights, same.state_dict()[name]), name
