@@ -1,11 +1,13 @@
 """The second lesson: at the end of each box of a prompt, what is there; along each line, its number.
 
-The lower layers of the language model learn alone to read a box's digits, to find the place in the image and
-to keep what is seen there, as the words for it, where a question can look it up like any text. Nothing is
+The lower layers of the language model learn to read a box's digits, to find the place in the image and to
+keep what is seen there, as the words for it, where a question can look it up like any text. Beside it all
+layers go on with random tokens that came before, or they would forget how (training/circuits.py). Nothing is
 asked yet, and no label of a text depends on the image (own choice).
 """
 
 import io
+import random
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -34,6 +36,7 @@ _WORDS = {
 _NUMBERS = tuple("123456789")
 _QUESTION = "Describe the image."  # it comes after all that is labelled: no label depends on it
 _SHARPNESS = 2.0  # of the likeness to an embedding
+_REPEATED, _BETWEEN = 40, 60  # tokens that come twice, at most so many others between
 
 
 class Lines(NamedTuple):
@@ -54,14 +57,27 @@ def teach_lines(
     layers: int,
     steps: int,
     images: int,
+    copies: int,
     learning_rate: float,
     seed: int,
 ) -> Report:
-    """Train the first `layers` layers of the language model; nothing else changes.
+    """Train the layers of the language model, the first `layers` of them on lines; nothing else changes.
+
+    Args:
+        model: changed in place.
+        processor: the model's.
+        source: of the scenes, new ones each step.
+        generation: of their texts.
+        layers: after how many the labels of lines are to be known.
+        steps: how many.
+        images: scenes a step.
+        copies: sequences of random tokens a step.
+        learning_rate: of Muon.
+        seed: of scenes, texts and random tokens.
 
     Returns:
-        The shares of boxes with the right color, shape, size and position, and of tokens with the right
-        number of their line, in the last steps.
+        The shares of boxes with the right color, shape, size and position, of tokens with the right number
+        of their line, and of tokens rightly gone on with, in the last steps.
     """
     likeness = {
         kind: _SHARPNESS * embeddings_of(model, processor, [f" {word}" for word in words])
@@ -70,7 +86,7 @@ def teach_lines(
     likeness["line"] = _SHARPNESS * embeddings_of(model, processor, _NUMBERS)
     language: Any = model.model.language_model
     whole = language.layers
-    parameters = list(whole[:layers].parameters())
+    parameters = list(whole.parameters())
     trained = [parameter.requires_grad for parameter in model.parameters()]
     model.requires_grad_(False)
     for parameter in parameters:
@@ -80,14 +96,21 @@ def teach_lines(
         names = [f"base-lines-{step}-{number}" for number in range(images)]
         scenes = [draw_scene(name, source, split=Split.TRAIN, seed=seed) for name in names]
         lines = lines_of([(s, write_context(s, 0, generation, seed=seed)) for s in scenes], processor)
-        hidden = model.model(**lines.inputs, use_cache=False).last_hidden_state
-        return _judge(hidden, lines, likeness)
+        language.layers = whole[:layers]
+        try:
+            hidden = model.model(**lines.inputs, use_cache=False).last_hidden_state
+        finally:
+            language.layers = whole
+        loss, report = _judge(hidden, lines, likeness)
+        ids = repeated(processor, copies, random.Random(f"{seed}:copies:{step}"))  # noqa: S311 - makes data
+        logits = model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False).logits
+        logits, wanted = logits[:, -_REPEATED:-1], ids[:, 1 - _REPEATED :]
+        loss = loss + cross_entropy(logits.flatten(0, 1), wanted.flatten())
+        return loss, report | {"copy": share(logits.argmax(-1) == wanted)}
 
-    language.layers = whole[:layers]
     try:
         return learn("lines", parameters, judge, steps=steps, learning_rate=learning_rate)
     finally:
-        language.layers = whole
         for parameter, before in zip(model.parameters(), trained, strict=True):
             parameter.requires_grad_(before)
 
@@ -128,3 +151,11 @@ def lines_of(drawn: Sequence[tuple[Scene, ContextSet]], processor: Processor) ->
         for k, end in enumerate(positions.nonzero().flatten().tolist(), start=1):
             row[end : end + 1 + next(length)] = k
     return Lines(inputs, ends, torch.tensor(looks), numbers)
+
+
+def repeated(processor: Processor, number: int, rng: random.Random) -> torch.Tensor:
+    """Sequences of random plain tokens that end as they began, shape (number, tokens)."""
+    plain = sorted(set(range(len(processor.tokenizer))) - set(processor.tokenizer.all_special_ids))
+    between = rng.randint(0, _BETWEEN)
+    drawn = [rng.choices(plain, k=_REPEATED + between) for _ in range(number)]
+    return torch.tensor([ids + ids[:_REPEATED] for ids in drawn])

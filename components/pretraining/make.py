@@ -128,6 +128,7 @@ def _teach_lines(recipe: Recipe, sight: Path, folder: Path) -> None:
         layers=lines.layers,
         steps=lines.steps,
         images=lines.images,
+        copies=lines.copies,
         learning_rate=lines.learning_rate,
         seed=recipe.seed,
     )

@@ -25,13 +25,14 @@ class Sight(_Section):
 
 
 class Lines(_Section):
-    """The second lesson, of the language model's lower layers alone."""
+    """The second lesson, of the language model alone."""
 
     source: SourceParams  # as above
     generation: GenerationParams
     layers: int = Field(ge=1)
     steps: int = Field(ge=1)
     images: int = Field(ge=1)  # a step, each with one set of texts
+    copies: int = Field(ge=1)  # sequences of random tokens a step
     learning_rate: float = Field(gt=0)
 
 

@@ -33,11 +33,14 @@ _FAST, _SLOW = 0.02, 0.0101
 def begin_with_circuits(
     model: "Qwen2VLForConditionalGeneration", *, rope_theta: float, digits: Sequence[int]
 ) -> None:
-    """Overwrite embeddings and parts of the first three layers of a random model, by torch's random numbers.
+    """Overwrite embeddings and parts of the first and the last two layers of a random model.
 
     Layer 0: three heads look one, two and three tokens back, by their biases alone, and write some of what
-    they see into subspaces of their own. Layers 1 and 2: a query is the token itself, a key is what stood
-    before it, and what is found is copied into the answer's embedding, a part of it by each head.
+    they see into subspaces of their own. The last two layers: a query is the token itself, a key what stood
+    before it, and what is found is copied into the answer's embedding, a part of it by each head. What the
+    layers between come to write is then looked up and copied like any word.
+
+    The numbers are torch's: its seed decides.
 
     Args:
         model: with its random weights.
@@ -57,7 +60,7 @@ def begin_with_circuits(
     _put_in_order(text.embed_tokens.weight, digits)
     _look_back(text.layers[0].self_attn, config, speed, read, slots)
     parts = torch.split(copied, 2 * half)
-    for number, layer in enumerate(text.layers[1:3]):
+    for number, layer in enumerate(text.layers[1:][-2:]):
         for kv in range(config.num_key_value_heads):
             part = parts[(number * config.num_key_value_heads + kv) % len(parts)]
             _match_and_copy(layer.self_attn, config, kv, matching, read, slots[0], part)

@@ -1,5 +1,6 @@
 """The second lesson: which token is to say what, and that the lower layers, and nothing else, learn it."""
 
+import random
 from collections.abc import Callable
 from typing import Any
 
@@ -7,7 +8,7 @@ import torch
 
 from components.generation.write import write_context
 from components.params import GenerationParams, SourceParams
-from components.pretraining.lines import lines_of, teach_lines
+from components.pretraining.lines import lines_of, repeated, teach_lines
 from components.rcmu import Split
 from components.sources.geometry import POSITIONS
 from components.sources.synthetic import COLORS, SHAPES, SIZES, draw_scene
@@ -44,20 +45,42 @@ def test_labels_stand_where_a_box_ends_and_along_its_line(processor: Processor) 
     assert next(looks, None) is None
 
 
-def test_the_lower_layers_learn_and_nothing_else_changes(processor: Processor, fresh: Fresh) -> None:
+def test_repeated_tokens_are_plain_and_end_as_they_began(processor: Processor) -> None:
+    lengths = set()
+    for seed in range(20):
+        ids = repeated(processor, 3, random.Random(seed))
+        assert torch.equal(ids[:, :40], ids[:, -40:])
+        assert not set(ids.flatten().tolist()) & set(processor.tokenizer.all_special_ids)
+        assert torch.equal(ids, repeated(processor, 3, random.Random(seed)))
+        lengths.add(ids.shape[1])
+    assert min(lengths) >= 80
+    assert max(lengths) > 100
+
+
+def test_the_language_model_learns_and_nothing_else_changes(processor: Processor, fresh: Fresh) -> None:
     torch.set_num_threads(1)
     taught, same, before = fresh(), fresh(), fresh().state_dict()
     right = [
         teach_lines(
-            qwen, processor, SOURCE, GENERATION, layers=2, steps=80, images=8, learning_rate=8e-3, seed=5
+            qwen,
+            processor,
+            SOURCE,
+            GENERATION,
+            layers=2,
+            steps=80,
+            images=8,
+            copies=4,
+            learning_rate=8e-3,
+            seed=5,
         )
         for qwen in (taught, same)
     ]
     assert right[0] == right[1]
     assert right[0]["line"] > 0.6
+    assert right[0]["copy"] > 0.1
     assert len(taught.model.language_model.layers) == 3
     assert all(parameter.requires_grad for parameter in taught.parameters())
     for name, weights in taught.state_dict().items():
-        trained = any(f"language_model.layers.{number}." in name for number in range(2))
+        trained = "language_model.layers." in name
         assert torch.equal(weights, before[name]) == (not trained), name
         assert torch.equal(weights, same.state_dict()[name]), name

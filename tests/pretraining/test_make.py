@@ -23,7 +23,7 @@ def tiny(recipe: dict[str, Any]) -> dict[str, Any]:
     recipe["model"].update(SHAPE)
     recipe["held_out_scenes"] = 2
     recipe["sight"].update(steps=2, images=4)
-    recipe["lines"].update(steps=2, images=2, layers=1)
+    recipe["lines"].update(steps=2, images=2, copies=2, layers=1)
     for lesson in ("sight", "lines"):
         recipe[lesson]["source"]["image_size"] = 56
     for stage in recipe["stages"]:
