@@ -39,12 +39,19 @@ _SHARPNESS = 2.0  # of the likeness to an embedding
 _REPEATED, _BETWEEN = 40, 60  # tokens that come twice, at most so many others between
 
 
-class Lines(NamedTuple):
-    """A batch of B prompts of L tokens with R regions in all."""
+class Line(NamedTuple):
+    """What is labelled at one line of a prompt."""
 
-    inputs: dict[str, torch.Tensor]
+    number: int
+    looks: tuple[int, ...]  # the number of the word for color, shape, size and position
+    rest: int  # tokens behind the end of the box
+
+
+class Labels(NamedTuple):
+    """Of a batch of B sequences of L tokens with R boxes in all."""
+
     ends: torch.Tensor  # (B, L), true where a box ends
-    looks: torch.Tensor  # (R, 4): the number of the word for color, shape, size and position, box by box
+    looks: torch.Tensor  # (R, 4), box by box; the first is asked of the token behind the end, and so on
     numbers: torch.Tensor  # (B, L): from the end of a box to the end of its line the line's number, else 0
 
 
@@ -79,11 +86,7 @@ def teach_lines(
         The shares of boxes with the right color, shape, size and position, of tokens with the right number
         of their line, and of tokens rightly gone on with, in the last steps.
     """
-    likeness = {
-        kind: _SHARPNESS * embeddings_of(model, processor, [f" {word}" for word in words])
-        for kind, words in _WORDS.items()
-    }
-    likeness["line"] = _SHARPNESS * embeddings_of(model, processor, _NUMBERS)
+    likeness = likeness_of(model, processor)
     language: Any = model.model.language_model
     whole = language.layers
     parameters = list(whole.parameters())
@@ -95,18 +98,17 @@ def teach_lines(
     def judge(step: int) -> tuple[torch.Tensor, Report]:
         names = [f"base-lines-{step}-{number}" for number in range(images)]
         scenes = [draw_scene(name, source, split=Split.TRAIN, seed=seed) for name in names]
-        lines = lines_of([(s, write_context(s, 0, generation, seed=seed)) for s in scenes], processor)
+        inputs, labels = prompts_of(
+            [(s, write_context(s, 0, generation, seed=seed)) for s in scenes], processor
+        )
         language.layers = whole[:layers]
         try:
-            hidden = model.model(**lines.inputs, use_cache=False).last_hidden_state
+            hidden = model.model(**inputs, use_cache=False).last_hidden_state
         finally:
             language.layers = whole
-        loss, report = _judge(hidden, lines, likeness)
-        ids = repeated(processor, copies, random.Random(f"{seed}:copies:{step}"))  # noqa: S311 - makes data
-        logits = model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False).logits
-        logits, wanted = logits[:, -_REPEATED:-1], ids[:, 1 - _REPEATED :]
-        loss = loss + cross_entropy(logits.flatten(0, 1), wanted.flatten())
-        return loss, report | {"copy": share(logits.argmax(-1) == wanted)}
+        loss, report = judge_lines(hidden, labels, likeness)
+        copied, right = judge_copies(model, processor, copies, f"{seed}:copies:{step}")
+        return loss + copied, report | right
 
     try:
         return learn("lines", parameters, judge, steps=steps, learning_rate=learning_rate)
@@ -115,42 +117,77 @@ def teach_lines(
             parameter.requires_grad_(before)
 
 
-def _judge(
-    hidden: torch.Tensor, lines: Lines, likeness: dict[str, torch.Tensor]
+def likeness_of(model: "Qwen2VLForConditionalGeneration", processor: Processor) -> dict[str, torch.Tensor]:
+    """For each kind of label the embeddings of its words, shape (hidden, words)."""
+    words = {kind: [f" {word}" for word in words] for kind, words in _WORDS.items()} | {"line": _NUMBERS}
+    return {kind: _SHARPNESS * embeddings_of(model, processor, of_kind) for kind, of_kind in words.items()}
+
+
+def judge_lines(
+    hidden: torch.Tensor, labels: Labels, likeness: dict[str, torch.Tensor]
 ) -> tuple[torch.Tensor, Report]:
+    """The loss of the labels, and the shares of right ones; `hidden` has shape (B, L, hidden)."""
     hidden = torch.nn.functional.rms_norm(hidden, hidden.shape[-1:])
-    within = lines.numbers > 0
-    asked = [(kind, hidden[lines.ends], labels) for kind, labels in zip(_WORDS, lines.looks.T, strict=True)]
-    asked.append(("line", hidden[within], lines.numbers[within] - 1))
+    # Each attribute has a token of its own, so that a question chooses between them as between words.
+    asked = [
+        (kind, hidden[labels.ends.roll(behind, dims=1)], of_kind)
+        for behind, (kind, of_kind) in enumerate(zip(_WORDS, labels.looks.T, strict=True), start=1)
+    ]
+    within = labels.numbers > 0
+    asked.append(("line", hidden[within], labels.numbers[within] - 1))
     losses, report = [], {}
-    for kind, features, labels in asked:
+    for kind, features, wanted in asked:
         logits = features @ likeness[kind]
-        losses.append(cross_entropy(logits, labels))
-        report[kind] = share(logits.argmax(1) == labels)
+        losses.append(cross_entropy(logits, wanted))
+        report[kind] = share(logits.argmax(1) == wanted)
     return torch.stack(losses).sum(), report
 
 
-def lines_of(drawn: Sequence[tuple[Scene, ContextSet]], processor: Processor) -> Lines:
-    """Scenes with texts as the model reads them, labelled."""
-    requests, looks, lengths = [], [], []
-    for scene, context in drawn:
-        for told in context.regions:
-            seen = scene.regions[told.region]
-            facts = {fact.key: fact.value.split()[-1] for fact in seen.facts} | {"shape": seen.label}
-            looks.append([words.index(facts[kind]) for kind, words in _WORDS.items()])
-            # A newline ends a token, so the tokens of a line's rest are those it has alone.
-            rest = processor.tokenizer(f" in the image: {told.text}\n", add_special_tokens=False)
-            lengths.append(len(rest["input_ids"]))
-        image = Image.open(io.BytesIO(scene.image)).convert("RGB")
-        requests.append((prompt_of(scene, context, _QUESTION), image))
+def lines_of(scene: Scene, context: ContextSet, processor: Processor) -> list[Line]:
+    """The lines of a text set, in their order."""
+    lines = []
+    for number, told in enumerate(context.regions, start=1):
+        seen = scene.regions[told.region]
+        facts = {fact.key: fact.value.split()[-1] for fact in seen.facts} | {"shape": seen.label}
+        # A newline ends a token, so the tokens of a line's rest are those it has alone.
+        rest = processor.tokenizer(f" in the image: {told.text}\n", add_special_tokens=False)["input_ids"]
+        looks = tuple(words.index(facts[kind]) for kind, words in _WORDS.items())
+        lines.append(Line(number, looks, len(rest)))
+    return lines
+
+
+def labels_of(ids: torch.Tensor, rows: Sequence[Sequence[Line]], processor: Processor) -> Labels:
+    """Labels of sequences, shape (B, L), each with the lines of its text sets one after the other."""
+    ends = ids == processor.id_of(BOX_END)
+    numbers = torch.zeros_like(ids)
+    for row, positions, lines in zip(numbers, ends, rows, strict=True):
+        for line, end in zip(lines, positions.nonzero().flatten().tolist(), strict=True):
+            row[end : end + 1 + line.rest] = line.number
+    return Labels(ends, torch.tensor([line.looks for lines in rows for line in lines]), numbers)
+
+
+def prompts_of(
+    drawn: Sequence[tuple[Scene, ContextSet]], processor: Processor
+) -> tuple[dict[str, torch.Tensor], Labels]:
+    """Scenes with texts as the model reads them, and their labels."""
+    requests = [
+        (prompt_of(scene, context, _QUESTION), Image.open(io.BytesIO(scene.image)).convert("RGB"))
+        for scene, context in drawn
+    ]
     inputs = processor.batch_for_scoring(requests, [()] * len(requests))
-    ends = inputs["input_ids"] == processor.id_of(BOX_END)
-    numbers = torch.zeros_like(inputs["input_ids"])
-    length = iter(lengths)
-    for row, positions in zip(numbers, ends, strict=True):
-        for k, end in enumerate(positions.nonzero().flatten().tolist(), start=1):
-            row[end : end + 1 + next(length)] = k
-    return Lines(inputs, ends, torch.tensor(looks), numbers)
+    lines = [lines_of(scene, context, processor) for scene, context in drawn]
+    return inputs, labels_of(inputs["input_ids"], lines, processor)
+
+
+def judge_copies(
+    model: "Qwen2VLForConditionalGeneration", processor: Processor, number: int, seed: str
+) -> tuple[torch.Tensor, Report]:
+    """The loss of going on with repeated tokens, and the share of right ones."""
+    ids = repeated(processor, number, random.Random(seed))  # noqa: S311 - makes data, not keys
+    logits = model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False).logits
+    logits, wanted = logits[:, -_REPEATED:-1], ids[:, 1 - _REPEATED :]
+    loss = cross_entropy(logits.flatten(0, 1), wanted.flatten())
+    return loss, {"copy": share(logits.argmax(-1) == wanted)}
 
 
 def repeated(processor: Processor, number: int, rng: random.Random) -> torch.Tensor:

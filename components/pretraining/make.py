@@ -1,29 +1,33 @@
-"""`make base`: the tiny base from scratch, stage by stage, and its folder in the package.
+"""`make base`: the tiny base from scratch, lesson by lesson, and its folder in the package.
 
-Killed and started again, it goes on from the last whole corpus, checkpoint or stage; a lesson, of minutes,
-begins anew.
+Killed and started again, it goes on from the last whole lesson.
 """
 
 import hashlib
 import json
 import shutil
 import sys
-from collections.abc import Sequence
+import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from components.params import SCRATCH, EvaluationParams, ModelParams
+from components.params import SCRATCH, EvaluationParams, ModelParams, SourceParams
+from components.pretraining.answers import teach_answers
 from components.pretraining.corpus import write_corpus
 from components.pretraining.lessons import Report
 from components.pretraining.lines import teach_lines
-from components.pretraining.recipe import RECIPE, Recipe, Stage, load_recipe
+from components.pretraining.recipe import RECIPE, Recipe, load_recipe
 from components.pretraining.sight import teach_sight
 from components.pretraining.skills import measure_skills
 from components.process import die_with_owner
 from components.rcmu import Split
 from components.stages import whole_folder
-from components.training import train_model
 from components.training.forest import tokenizer_texts
 from components.training.model import TINY_BASE_FOLDER, build_from_scratch, load_base, make_processor
+from components.training.processor import Processor
+
+if TYPE_CHECKING:
+    from transformers import Qwen2VLForConditionalGeneration
 
 CARD, DIGESTS, SKILLS, RECIPE_COPY = "README.md", "digests.json", "skills.json", "recipe.json"
 _CHECKOUT = Path(__file__).resolve().parent.parent.parent
@@ -33,38 +37,31 @@ _DECODING = EvaluationParams(
 
 
 def make_base(recipe: Recipe, *, work: Path, folder: Path) -> None:
-    """Train every stage of the recipe under `work`, measure what all have taught, and fill `folder`.
+    """Give all lessons of the recipe under `work`, measure what they have taught, and fill `folder`.
 
     What is written by hand in `folder`, its card, stays.
     """
-    folders = [work / f"{number}-{stage.name}" for number, stage in enumerate(recipe.stages, start=1)]
-    for number, (stage, own) in enumerate(zip(recipe.stages, folders, strict=True), start=1):
-        _write(recipe, number, stage, own / "corpus")
-    sight, model = work / "0-sight", work / "0-lines"
+    corpus, held_out = work / "corpus", work / "held-out"
+    answers = recipe.answers
+    _write(recipe, corpus, answers.source, Split.TRAIN)
+    source = answers.source.model_copy(update={"scenes": recipe.held_out_scenes})
+    _write(recipe, held_out, source, Split.BENCHMARK)
+    sight, lines, model = work / "1-sight", work / "2-lines", work / "3-answers"
     if not sight.exists():
         with whole_folder(sight) as building:
-            _teach_sight(recipe, [own / "corpus" for own in folders], building)
+            _teach_sight(recipe, corpus, building)
+    if not lines.exists():
+        with whole_folder(lines) as building:
+            _teach_lines(recipe, sight, building)
     if not model.exists():
         with whole_folder(model) as building:
-            _teach_lines(recipe, sight, building)
-    for number, (stage, own) in enumerate(zip(recipe.stages, folders, strict=True), start=1):
-        print(f"stage {number} of {len(recipe.stages)}: {stage.name}", file=sys.stderr, flush=True)
-        model = _train(recipe, number, stage, base=model, work=own)
-    held_out = work / "held-out"
-    last = recipe.stages[-1]
-    source = last.source.model_copy(update={"scenes": recipe.held_out_scenes})
-    with whole_folder(held_out) as building:
-        taught = {subject for stage in recipe.stages for subject in stage.about}
-        write_corpus(
-            source, last.generation, taught, seed=recipe.seed, split=Split.BENCHMARK, folder=building
-        )
+            _teach_answers(recipe, lines, corpus, building)
     skills = measure_skills(model, held_out, _DECODING)
     for skill, measured in skills.items():
         print(f"| {skill} | {measured.exact} of {measured.n} | {measured.exact / measured.n:.1%} |")
     folder.mkdir(parents=True, exist_ok=True)
     for path in model.iterdir():
-        if path.name != "training.json":  # counts of the last stage's samples
-            shutil.copyfile(path, folder / path.name)
+        shutil.copyfile(path, folder / path.name)
     (folder / RECIPE_COPY).write_text(recipe.model_dump_json(indent=1) + "\n", encoding="utf-8")
     measured_as_json = {skill: measured.model_dump() for skill, measured in skills.items()}
     (folder / SKILLS).write_text(json.dumps(measured_as_json, indent=1) + "\n", encoding="utf-8")
@@ -77,26 +74,22 @@ def digests(folder: Path) -> dict[str, str]:
     return {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in names}
 
 
-def _write(recipe: Recipe, number: int, stage: Stage, corpus: Path) -> None:
+def _write(recipe: Recipe, corpus: Path, source: SourceParams, split: Split) -> None:
     if not corpus.exists():
         with whole_folder(corpus) as building:
             write_corpus(
-                stage.source,
-                stage.generation,
-                stage.about,
-                seed=recipe.seed + number,
-                split=Split.TRAIN,
+                source,
+                recipe.answers.generation,
+                recipe.answers.about,
+                seed=recipe.seed,
+                split=split,
                 folder=building,
             )
 
 
-def _teach_sight(recipe: Recipe, corpora: Sequence[Path], folder: Path) -> None:
-    """A model folder: random weights and the first lesson; the tokenizer knows the words of all stages."""
-    import torch
-
-    torch.set_num_threads(1)  # as everywhere on a CPU: the order of sums must not depend on the machine
-    texts = (text for corpus in corpora for text in tokenizer_texts(corpus, corpus))
-    processor = make_processor(_model_params(recipe, SCRATCH), lambda: texts)
+def _teach_sight(recipe: Recipe, corpus: Path, folder: Path) -> None:
+    """From random weights; the tokenizer knows the words of the corpus."""
+    processor = make_processor(_model_params(recipe, SCRATCH), lambda: tokenizer_texts(corpus, corpus))
     model = build_from_scratch(recipe.model, processor, seed=recipe.seed)
     sight = recipe.sight
     right = teach_sight(
@@ -108,15 +101,10 @@ def _teach_sight(recipe: Recipe, corpora: Sequence[Path], folder: Path) -> None:
         learning_rate=sight.learning_rate,
         seed=recipe.seed,
     )
-    model.save_pretrained(folder)
-    processor.save_pretrained(folder)
-    _say_what_is_right("visual tokens", right)
+    _save(model, processor, folder, right)
 
 
 def _teach_lines(recipe: Recipe, sight: Path, folder: Path) -> None:
-    import torch
-
-    torch.set_num_threads(1)
     params = _model_params(recipe, str(sight))
     model, processor = load_base(params), make_processor(params, tuple)
     lines = recipe.lines
@@ -132,14 +120,37 @@ def _teach_lines(recipe: Recipe, sight: Path, folder: Path) -> None:
         learning_rate=lines.learning_rate,
         seed=recipe.seed,
     )
+    _save(model, processor, folder, right)
+
+
+def _teach_answers(recipe: Recipe, lines: Path, corpus: Path, folder: Path) -> None:
+    params = _model_params(recipe, str(lines))
+    model, processor = load_base(params), make_processor(params, tuple)
+    answers = recipe.answers
+    with tempfile.TemporaryDirectory(dir=folder.parent) as work:
+        right = teach_answers(
+            model,
+            processor,
+            corpus,
+            layers=answers.layers,
+            steps=answers.steps,
+            sequences=answers.sequences,
+            sequence_tokens=answers.sequence_tokens,
+            copies=answers.copies,
+            learning_rate=answers.learning_rate,
+            seed=recipe.seed,
+            work=Path(work),
+        )
+    _save(model, processor, folder, right)
+
+
+def _save(
+    model: "Qwen2VLForConditionalGeneration", processor: Processor, folder: Path, right: Report
+) -> None:
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
-    _say_what_is_right("lines", right)
-
-
-def _say_what_is_right(about: str, right: Report) -> None:
     shares = ", ".join(f"{name} {share:.1%}" for name, share in right.items())
-    print(f"right about {about}: {shares}", file=sys.stderr, flush=True)
+    print(f"right in the last steps: {shares}", file=sys.stderr, flush=True)
 
 
 def _model_params(recipe: Recipe, base: str) -> ModelParams:
@@ -149,27 +160,12 @@ def _model_params(recipe: Recipe, base: str) -> ModelParams:
     )
 
 
-def _train(recipe: Recipe, number: int, stage: Stage, *, base: Path, work: Path) -> Path:
-    corpus, model = work / "corpus", work / "model"
-    if not model.exists():
-        with whole_folder(model) as building:
-            train_model(
-                scenes=corpus,
-                turns=corpus,
-                model=_model_params(recipe, str(base)),
-                training=stage.training,
-                seed=recipe.seed + number,
-                deepspeed_configs=_CHECKOUT / "infra" / "deepspeed",
-                checkpoints=work / "checkpoints",
-                curves=work / "curves",
-                folder=building,
-            )
-    return model
-
-
 def main() -> None:
     """Make the base with the package's recipe, or the one that is named."""
+    import torch
+
     die_with_owner({})
+    torch.set_num_threads(1)  # as everywhere on a CPU: the order of sums must not depend on the machine
     recipe = Path(sys.argv[1]) if len(sys.argv) > 1 else RECIPE
     folder = Path(sys.argv[2]) if len(sys.argv) > 2 else TINY_BASE_FOLDER
     work = _CHECKOUT / ".rcvit" / "base" / hashlib.sha256(recipe.read_bytes()).hexdigest()[:12]

@@ -5,7 +5,7 @@ from pathlib import Path
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
-from components.params import GenerationParams, ScratchParams, SourceParams, TrainingParams
+from components.params import GenerationParams, ScratchParams, SourceParams
 from components.pretraining.corpus import Subject
 
 RECIPE = Path(__file__).with_name("recipe.yaml")
@@ -36,14 +36,18 @@ class Lines(_Section):
     learning_rate: float = Field(gt=0)
 
 
-class Stage(_Section):
-    """Training on data of its own, from where the stage before ended."""
+class Answers(_Section):
+    """The third lesson, of the language model too."""
 
-    name: str = Field(pattern=r"^[a-z0-9-]+$")
     about: tuple[Subject, ...] = Field(min_length=1)  # what its questions are about
     source: SourceParams
     generation: GenerationParams
-    training: TrainingParams
+    layers: int = Field(ge=1)  # as above
+    steps: int = Field(ge=1)
+    sequences: int = Field(ge=1)  # a step
+    sequence_tokens: int = Field(ge=1)
+    copies: int = Field(ge=1)
+    learning_rate: float = Field(gt=0)
 
 
 class Recipe(_Section):
@@ -54,8 +58,8 @@ class Recipe(_Section):
     model: ScratchParams
     sight: Sight
     lines: Lines
-    stages: tuple[Stage, ...] = Field(min_length=1)
-    held_out_scenes: int = Field(ge=1)  # of the last stage's kind, which the skills are measured on
+    answers: Answers
+    held_out_scenes: int = Field(ge=1)  # of the third lesson's kind, which the skills are measured on
 
 
 def load_recipe(path: Path = RECIPE) -> Recipe:

@@ -19,7 +19,7 @@ _EMBEDDING = 0.1  # standard deviation: clear of what the random parts of the la
 _POSITIONAL = 5.0  # biases of a head that looks one to three tokens back
 _CARRIED = 0.15  # how loudly it writes what it saw there
 _SHARP = 3.0  # queries and keys of the heads that match tokens
-_COPIED = 0.4  # how loudly these write what they found
+_COPIED = 0.7  # how loudly these write what they found
 _FAINT = 0.3  # what is left there of the random weights
 _BACK = 3  # tokens
 # Digits lie on a curve by their size, so that a linear map can read how large a number is.
@@ -37,8 +37,9 @@ def begin_with_circuits(
 
     Layer 0: three heads look one, two and three tokens back, by their biases alone, and write some of what
     they see into subspaces of their own. The last two layers: a query is the token itself, a key what stood
-    before it, and what is found is copied into the answer's embedding, a part of it by each head. What the
-    layers between come to write is then looked up and copied like any word.
+    before it, and what is found is copied into the answer's embedding, a part by each head. Every second
+    key-value head begins as like finds like, and copies nothing yet. What the layers between come to write
+    is then looked up like any word.
 
     The numbers are torch's: its seed decides.
 
@@ -59,11 +60,14 @@ def begin_with_circuits(
     text.embed_tokens.weight.normal_(std=_EMBEDDING)
     _put_in_order(text.embed_tokens.weight, digits)
     _look_back(text.layers[0].self_attn, config, speed, read, slots)
-    parts = torch.split(copied, 2 * half)
-    for number, layer in enumerate(text.layers[1:][-2:]):
+    parts = iter(torch.split(copied, 2 * half))
+    for layer in text.layers[1:][-2:]:
         for kv in range(config.num_key_value_heads):
-            part = parts[(number * config.num_key_value_heads + kv) % len(parts)]
-            _match_and_copy(layer.self_attn, config, kv, matching, read, slots[0], part)
+            if kv % 2 == 0:
+                _match(layer.self_attn, config, kv, matching, read, slots[0])
+                _copy(layer.self_attn, config, kv, next(parts))
+            else:
+                _match(layer.self_attn, config, kv, matching, read, read)
 
 
 def _put_in_order(embeddings: torch.Tensor, digits: Sequence[int]) -> None:
@@ -95,28 +99,33 @@ def _look_back(
         output[:, : len(read)] = _CARRIED * slots[head].T
 
 
-def _match_and_copy(
-    attention: Any,
-    config: Any,
-    kv: int,
-    rows: torch.Tensor,
-    read: torch.Tensor,
-    before: torch.Tensor,
-    part: torch.Tensor,
+def _match(
+    attention: Any, config: Any, kv: int, rows: torch.Tensor, read: torch.Tensor, seen: torch.Tensor
 ) -> None:
-    """One key-value head and the query heads that share it."""
-    size, per = part.shape[0], config.num_attention_heads // config.num_key_value_heads
+    """One key-value head and the query heads that share it; `seen` is what keys tell of their token."""
+    size, per = _sizes(config)
     keys = attention.k_proj.weight[kv * size : (kv + 1) * size]
     keys *= _FAINT
-    keys[rows] = _SHARP * before
+    keys[rows] = _SHARP * seen
+    queries = attention.q_proj.weight.view(-1, size, read.shape[1])[kv * per : (kv + 1) * per]
+    queries *= _FAINT
+    queries[:, rows] = _SHARP * read
+
+
+def _copy(attention: Any, config: Any, kv: int, part: torch.Tensor) -> None:
+    """The same heads: of what they find, this part of the embedding."""
+    size, per = _sizes(config)
     attention.v_proj.weight[kv * size : (kv + 1) * size] = part
     for head in range(kv * per, (kv + 1) * per):
-        queries = attention.q_proj.weight[head * size : (head + 1) * size]
-        queries *= _FAINT
-        queries[rows] = _SHARP * read
         output = attention.o_proj.weight[:, head * size : (head + 1) * size]
         output *= _FAINT
         output += _COPIED / per * part.T
+
+
+def _sizes(config: Any) -> tuple[int, int]:
+    """Of a head, and how many query heads share a key-value head."""
+    heads = config.num_attention_heads
+    return config.hidden_size // heads, heads // config.num_key_value_heads
 
 
 def _orthonormal(size: int) -> torch.Tensor:

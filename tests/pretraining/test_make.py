@@ -1,4 +1,4 @@
-"""`make base` with a recipe of two tiny stages, killed in between, and the base that ships."""
+"""`make base` with a recipe of tiny lessons: what is done is not done again."""
 
 import json
 import os
@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from components.pretraining.make import digests
-from components.pretraining.recipe import RECIPE, load_recipe
+from components.pretraining.recipe import RECIPE
 
 SHAPE = {
     "vocab_size": 500, "hidden_size": 32, "intermediate_size": 48, "layers": 1, "heads": 2, "kv_heads": 1,
@@ -26,12 +26,8 @@ def tiny(recipe: dict[str, Any]) -> dict[str, Any]:
     recipe["lines"].update(steps=2, images=2, copies=2, layers=1)
     for lesson in ("sight", "lines"):
         recipe[lesson]["source"]["image_size"] = 56
-    for stage in recipe["stages"]:
-        stage["source"].update(scenes=4, image_size=56)
-        stage["generation"]["context_sets"] = 1
-        stage["training"].update(
-            steps=2, world_size=1, checkpoint_every=1, warmup_steps=1, sequence_tokens=600
-        )
+    recipe["answers"].update(steps=2, sequences=1, sequence_tokens=600, copies=2, layers=1)
+    recipe["answers"]["source"].update(scenes=4, image_size=56)
     return recipe
 
 
@@ -46,7 +42,7 @@ def make(recipe: Path, work: Path, folder: Path) -> subprocess.CompletedProcess[
 
 
 @pytest.mark.long
-def test_stages_follow_each_other_and_what_is_done_is_not_done_again(tmp_path: Path) -> None:
+def test_lessons_follow_each_other_and_what_is_done_is_not_done_again(tmp_path: Path) -> None:
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(yaml.safe_dump(tiny(yaml.safe_load(RECIPE.read_text()))))
     first = make(recipe, tmp_path / "work", tmp_path / "base")
@@ -62,14 +58,12 @@ def test_stages_follow_each_other_and_what_is_done_is_not_done_again(tmp_path: P
         "recipe.json",
     } <= set(made)
     skills = json.loads((tmp_path / "base/skills.json").read_text())
-    assert {"caption", "box_to_looks", "listed_all", "quote"} <= set(
-        skills
-    )  # of every stage, not the last one's
+    assert {"box_to_looks", "listed_all", "quote"} <= set(skills)
     again = make(recipe, tmp_path / "work", tmp_path / "again")
     assert again.returncode == 0, again.stderr
-    assert "samples" not in again.stderr  # no training
+    assert "right in the last steps" not in again.stderr  # no training
     fresh = make(recipe, tmp_path / "elsewhere", tmp_path / "fresh")
     assert fresh.returncode == 0, fresh.stderr
-    assert fresh.stderr.count("training samples") == len(load_recipe(recipe).stages)
+    assert fresh.stderr.count("right in the last steps") == 3
     for folder in ("again", "fresh"):
         assert json.loads((tmp_path / folder / "digests.json").read_text()) == made

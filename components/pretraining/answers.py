@@ -1,0 +1,124 @@
+"""The third lesson: questions with answers, while the labels of the second one stay.
+
+Answers alone undo within some steps what labels taught: what stands behind a box is then no longer the words
+for it, and the model must find anew where to look (docs/LOG.md). Own choice.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.nn.functional import cross_entropy
+
+from components.pretraining.lessons import Report, learn, share
+from components.pretraining.lines import Line, judge_copies, judge_lines, labels_of, likeness_of, lines_of
+from components.rcmu.tables import read_contexts, read_scenes
+from components.training.collator import Assembler, Collator
+from components.training.forest import Forest, plant
+from components.training.packing import Sequence, Stream
+from components.training.processor import IGNORED, Processor
+from components.training.rcvit import Rcvit
+
+if TYPE_CHECKING:
+    from transformers import Qwen2VLForConditionalGeneration
+
+_ANSWERS = 2.0  # weight of their loss beside those of the labels
+
+
+def teach_answers(
+    model: "Qwen2VLForConditionalGeneration",
+    processor: Processor,
+    corpus: Path,
+    *,
+    layers: int,
+    steps: int,
+    sequences: int,
+    sequence_tokens: int,
+    copies: int,
+    learning_rate: float,
+    seed: int,
+    work: Path,
+) -> Report:
+    """Train the layers of the language model on a corpus; nothing else changes.
+
+    Args:
+        model: changed in place.
+        processor: the model's.
+        corpus: folder of scenes, contexts and turns.
+        layers: after how many the labels of lines are to be known.
+        steps: how many.
+        sequences: packed sequences a step.
+        sequence_tokens: the most of each.
+        copies: sequences of random tokens a step.
+        learning_rate: of Muon.
+        seed: of the order and the random tokens.
+        work: an existing folder, where the tokenised corpus is kept.
+
+    Returns:
+        As of `teach_lines`; besides the shares of answers' tokens that are right after those before them, and
+        of answers right in all tokens.
+    """
+    forest = plant(corpus, corpus, processor, work / "forest", limit=sequence_tokens)
+    scenes = {s.scene_id: s.model_copy(update={"image": b""}) for s in read_scenes(corpus / "scenes.parquet")}
+    lines = [
+        lines_of(scenes[context.scene_id], context, processor)
+        for context in read_contexts(corpus / "contexts.parquet")
+    ]
+    stream = Stream(forest, budget=sequence_tokens, seed=seed)
+    assemble, collate = Assembler(forest, processor), Collator(processor, length=None)
+    rcvit = Rcvit(model)
+    likeness = likeness_of(model, processor)
+    language: Any = model.model.language_model
+    seen: list[torch.Tensor] = []
+
+    def keep(module: Any, arguments: Any, output: Any) -> None:
+        seen.append(output[0] if isinstance(output, tuple) else output)
+
+    trained = [parameter.requires_grad for parameter in model.parameters()]
+    model.requires_grad_(False)
+    parameters = list(language.layers.parameters())
+    for parameter in parameters:
+        parameter.requires_grad_(True)
+
+    def judge(step: int) -> tuple[torch.Tensor, Report]:
+        packed = [stream[step * sequences + number] for number in range(sequences)]
+        batch = collate([assemble(sequence) for sequence in packed])
+        seen.clear()
+        hidden = rcvit.hidden_states(
+            batch["input_ids"],
+            batch["position_ids"],
+            batch["branch_ends"],
+            batch["pixel_values"],
+            batch["image_grid_thw"],
+        )
+        labels = labels_of(batch["input_ids"], [lines_in(s, forest, lines) for s in packed], processor)
+        loss, report = judge_lines(seen[0], labels, likeness)
+        copied, right = judge_copies(model, processor, copies, f"{seed}:answers:{step}")
+        learned = batch["labels"] != IGNORED
+        logits, wanted = model.lm_head(hidden[learned]), batch["labels"][learned]
+        hits = logits.argmax(-1) == wanted
+        branches, of_branch = batch["branch_of"][learned].unique(return_inverse=True)
+        missed = torch.zeros(len(branches)).index_add_(0, of_branch, (~hits).float())
+        report |= right | {"answers": share(hits), "exact": share(missed == 0)}
+        return loss + copied + _ANSWERS * cross_entropy(logits, wanted), report
+
+    hook = language.layers[layers - 1].register_forward_hook(keep)
+    try:
+        return learn("answers", parameters, judge, steps=steps, learning_rate=learning_rate)
+    finally:
+        hook.remove()
+        for parameter, before in zip(model.parameters(), trained, strict=True):
+            parameter.requires_grad_(before)
+
+
+def lines_in(sequence: Sequence, forest: Forest, lines: list[list[Line]]) -> list[Line]:
+    """Of the text sets of a packed sequence, in the order in which their tokens lie."""
+    found: list[Line] = []
+    for tree in sequence:
+        last = -1
+        for branch in tree.branches:
+            text_set = int(forest.text_set_of[branch])
+            if text_set != last:
+                found += lines[text_set]
+                last = text_set
+    return found
