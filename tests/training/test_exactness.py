@@ -87,7 +87,7 @@ def test_loss_and_gradients_are_those_of_separate_samples(
         assert found is not None, name
         assert wanted is not None, name
         assert wanted.norm() > 0, name
-        assert (found - wanted).norm() / wanted.norm() <= 1e-5, name
+        assert (found - wanted).norm() / wanted.norm() <= 2e-5, name
 
 
 def label_losses(rcvit: Rcvit, batch: dict[str, Any]) -> torch.Tensor:
@@ -195,7 +195,7 @@ def test_the_forward_of_the_gpu_attention_equals_eager(
     rcvit.qwen.set_attn_implementation({"text_config": attention.register_flex()})
     assert rcvit.qwen.config.vision_config._attn_implementation == attention.DENSE
     flex = label_losses(rcvit, batch)
-    torch.testing.assert_close(flex, dense, rtol=0, atol=1e-5)
+    torch.testing.assert_close(flex, dense, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.skipif(
