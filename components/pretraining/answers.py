@@ -12,6 +12,7 @@ from torch.nn.functional import cross_entropy
 
 from components.pretraining.lessons import Report, learn, share
 from components.pretraining.lines import Line, judge_copies, judge_lines, labels_of, likeness_of, lines_of
+from components.pretraining.recipe import Answers
 from components.rcmu.tables import read_contexts, read_scenes
 from components.training.collator import Assembler, Collator
 from components.training.forest import Forest, plant
@@ -29,13 +30,8 @@ def teach_answers(
     model: "Qwen2VLForConditionalGeneration",
     processor: Processor,
     corpus: Path,
+    lesson: Answers,
     *,
-    layers: int,
-    steps: int,
-    sequences: int,
-    sequence_tokens: int,
-    copies: int,
-    learning_rate: float,
     seed: int,
     work: Path,
 ) -> Report:
@@ -45,26 +41,21 @@ def teach_answers(
         model: changed in place.
         processor: the model's.
         corpus: folder of scenes, contexts and turns.
-        layers: after how many the labels of lines are to be known.
-        steps: how many.
-        sequences: packed sequences a step.
-        sequence_tokens: the most of each.
-        copies: sequences of random tokens a step.
-        learning_rate: of Muon.
+        lesson: its section of the recipe.
         seed: of the order and the random tokens.
-        work: an existing folder, where the tokenised corpus is kept.
+        work: an existing folder, where the tokenised corpus is kept, and taken from when it is there.
 
     Returns:
         As of `teach_lines`; besides the shares of answers' tokens that are right after those before them, and
         of answers right in all tokens.
     """
-    forest = plant(corpus, corpus, processor, work / "forest", limit=sequence_tokens)
+    forest = plant(corpus, corpus, processor, work / "forest", limit=lesson.sequence_tokens)
     scenes = {s.scene_id: s.model_copy(update={"image": b""}) for s in read_scenes(corpus / "scenes.parquet")}
     lines = [
         lines_of(scenes[context.scene_id], context, processor)
         for context in read_contexts(corpus / "contexts.parquet")
     ]
-    stream = Stream(forest, budget=sequence_tokens, seed=seed)
+    stream = Stream(forest, budget=lesson.sequence_tokens, seed=seed)
     assemble, collate = Assembler(forest, processor), Collator(processor, length=None)
     rcvit = Rcvit(model)
     likeness = likeness_of(model, processor)
@@ -72,16 +63,10 @@ def teach_answers(
     seen: list[torch.Tensor] = []
 
     def keep(module: Any, arguments: Any, output: Any) -> None:
-        seen.append(output[0] if isinstance(output, tuple) else output)
-
-    trained = [parameter.requires_grad for parameter in model.parameters()]
-    model.requires_grad_(False)
-    parameters = list(language.layers.parameters())
-    for parameter in parameters:
-        parameter.requires_grad_(True)
+        seen.append(output)
 
     def judge(step: int) -> tuple[torch.Tensor, Report]:
-        packed = [stream[step * sequences + number] for number in range(sequences)]
+        packed = [stream[step * lesson.sequences + number] for number in range(lesson.sequences)]
         batch = collate([assemble(sequence) for sequence in packed])
         seen.clear()
         hidden = rcvit.hidden_states(
@@ -93,7 +78,7 @@ def teach_answers(
         )
         labels = labels_of(batch["input_ids"], [lines_in(s, forest, lines) for s in packed], processor)
         loss, report = judge_lines(seen[0], labels, likeness)
-        copied, right = judge_copies(model, processor, copies, f"{seed}:answers:{step}")
+        copied, right = judge_copies(model, processor, lesson.copies, f"{seed}:answers:{step}")
         learned = batch["labels"] != IGNORED
         logits, wanted = model.lm_head(hidden[learned]), batch["labels"][learned]
         hits = logits.argmax(-1) == wanted
@@ -102,13 +87,18 @@ def teach_answers(
         report |= right | {"answers": share(hits), "exact": share(missed == 0)}
         return loss + copied + _ANSWERS * cross_entropy(logits, wanted), report
 
-    hook = language.layers[layers - 1].register_forward_hook(keep)
+    hook = language.layers[lesson.layers - 1].register_forward_hook(keep)
     try:
-        return learn("answers", parameters, judge, steps=steps, learning_rate=learning_rate)
+        return learn(
+            "answers",
+            model,
+            list(language.layers.parameters()),
+            judge,
+            steps=lesson.steps,
+            learning_rate=lesson.learning_rate,
+        )
     finally:
         hook.remove()
-        for parameter, before in zip(model.parameters(), trained, strict=True):
-            parameter.requires_grad_(before)
 
 
 def lines_in(sequence: Sequence, forest: Forest, lines: list[list[Line]]) -> list[Line]:

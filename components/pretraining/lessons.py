@@ -33,13 +33,21 @@ def embeddings_of(
 
 def learn(
     name: str,
+    model: "Qwen2VLForConditionalGeneration",
     parameters: Sequence[torch.nn.Parameter],
     judge: Callable[[int], tuple[torch.Tensor, Report]],
     *,
     steps: int,
     learning_rate: float,
 ) -> Report:
-    """Train `parameters` on the loss that `judge` gives for the number of a step; the last reports' mean."""
+    """Train `parameters` on the loss that `judge` gives for the number of a step; the last reports' mean.
+
+    No other parameter of the model gets a gradient meanwhile.
+    """
+    before = [parameter.requires_grad for parameter in model.parameters()]
+    model.requires_grad_(False)
+    for parameter in parameters:
+        parameter.requires_grad_(True)
     optimizer = Muon(
         [
             {
@@ -53,9 +61,9 @@ def learn(
     reports: list[Report] = []
     with trange(steps, desc=name, unit="step", mininterval=2) as progress:
         for step in progress:
-            share = min(1.0, (step + 1) / _WARMUP, (steps - step) / (_DECAY * steps))
+            scale = min(1.0, (step + 1) / _WARMUP, (steps - step) / (_DECAY * steps))
             for group in optimizer.param_groups:
-                group["lr"] = learning_rate * share
+                group["lr"] = learning_rate * scale
             loss, report = judge(step)
             optimizer.zero_grad()
             torch.autograd.backward(loss)
@@ -65,6 +73,8 @@ def learn(
             recent = reports[-_RECENT:]
             right = {label: torch.tensor([r[label] for r in recent]).nanmean().item() for label in report}
             progress.set_postfix({label: f"{value:.0%}" for label, value in right.items()}, refresh=False)
+    for parameter, requires_grad in zip(model.parameters(), before, strict=True):
+        parameter.requires_grad_(requires_grad)
     return right
 
 

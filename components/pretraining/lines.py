@@ -16,8 +16,8 @@ from PIL import Image
 from torch.nn.functional import cross_entropy
 
 from components.generation.write import write_context
-from components.params import GenerationParams, SourceParams
 from components.pretraining.lessons import Report, embeddings_of, learn, share
+from components.pretraining.recipe import Lines
 from components.rcmu import ContextSet, Scene, Split, prompt_of
 from components.rcmu.prompt import BOX_END
 from components.sources.geometry import POSITIONS
@@ -58,29 +58,11 @@ class Labels(NamedTuple):
 def teach_lines(
     model: "Qwen2VLForConditionalGeneration",
     processor: Processor,
-    source: SourceParams,
-    generation: GenerationParams,
+    lesson: Lines,
     *,
-    layers: int,
-    steps: int,
-    images: int,
-    copies: int,
-    learning_rate: float,
     seed: int,
 ) -> Report:
-    """Train the layers of the language model, the first `layers` of them on lines; nothing else changes.
-
-    Args:
-        model: changed in place.
-        processor: the model's.
-        source: of the scenes, new ones each step.
-        generation: of their texts.
-        layers: after how many the labels of lines are to be known.
-        steps: how many.
-        images: scenes a step.
-        copies: sequences of random tokens a step.
-        learning_rate: of Muon.
-        seed: of scenes, texts and random tokens.
+    """Train the language model's layers, the first `lesson.layers` of them on lines; nothing else changes.
 
     Returns:
         The shares of boxes with the right color, shape, size and position, of tokens with the right number
@@ -89,32 +71,30 @@ def teach_lines(
     likeness = likeness_of(model, processor)
     language: Any = model.model.language_model
     whole = language.layers
-    parameters = list(whole.parameters())
-    trained = [parameter.requires_grad for parameter in model.parameters()]
-    model.requires_grad_(False)
-    for parameter in parameters:
-        parameter.requires_grad_(True)
 
     def judge(step: int) -> tuple[torch.Tensor, Report]:
-        names = [f"base-lines-{step}-{number}" for number in range(images)]
-        scenes = [draw_scene(name, source, split=Split.TRAIN, seed=seed) for name in names]
+        names = [f"base-lines-{step}-{number}" for number in range(lesson.images)]
+        scenes = [draw_scene(name, lesson.source, split=Split.TRAIN, seed=seed) for name in names]
         inputs, labels = prompts_of(
-            [(s, write_context(s, 0, generation, seed=seed)) for s in scenes], processor
+            [(s, write_context(s, 0, lesson.generation, seed=seed)) for s in scenes], processor
         )
-        language.layers = whole[:layers]
+        language.layers = whole[: lesson.layers]
         try:
             hidden = model.model(**inputs, use_cache=False).last_hidden_state
         finally:
             language.layers = whole
         loss, report = judge_lines(hidden, labels, likeness)
-        copied, right = judge_copies(model, processor, copies, f"{seed}:copies:{step}")
+        copied, right = judge_copies(model, processor, lesson.copies, f"{seed}:copies:{step}")
         return loss + copied, report | right
 
-    try:
-        return learn("lines", parameters, judge, steps=steps, learning_rate=learning_rate)
-    finally:
-        for parameter, before in zip(model.parameters(), trained, strict=True):
-            parameter.requires_grad_(before)
+    return learn(
+        "lines",
+        model,
+        list(whole.parameters()),
+        judge,
+        steps=lesson.steps,
+        learning_rate=lesson.learning_rate,
+    )
 
 
 def likeness_of(model: "Qwen2VLForConditionalGeneration", processor: Processor) -> dict[str, torch.Tensor]:
@@ -163,7 +143,9 @@ def labels_of(ids: torch.Tensor, rows: Sequence[Sequence[Line]], processor: Proc
     for row, positions, lines in zip(numbers, ends, rows, strict=True):
         for line, end in zip(lines, positions.nonzero().flatten().tolist(), strict=True):
             row[end : end + 1 + line.rest] = line.number
-    return Labels(ends, torch.tensor([line.looks for lines in rows for line in lines]), numbers)
+    looks = [line.looks for lines in rows for line in lines]
+    # Questions about the image alone may fill a batch: then there is no line in it.
+    return Labels(ends, torch.tensor(looks, dtype=torch.long).reshape(-1, len(_WORDS)), numbers)
 
 
 def prompts_of(

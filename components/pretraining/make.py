@@ -7,7 +7,6 @@ import hashlib
 import json
 import shutil
 import sys
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -91,56 +90,19 @@ def _teach_sight(recipe: Recipe, corpus: Path, folder: Path) -> None:
     """From random weights; the tokenizer knows the words of the corpus."""
     processor = make_processor(_model_params(recipe, SCRATCH), lambda: tokenizer_texts(corpus, corpus))
     model = build_from_scratch(recipe.model, processor, seed=recipe.seed)
-    sight = recipe.sight
-    right = teach_sight(
-        model,
-        processor,
-        sight.source,
-        steps=sight.steps,
-        images=sight.images,
-        learning_rate=sight.learning_rate,
-        seed=recipe.seed,
-    )
-    _save(model, processor, folder, right)
+    _save(model, processor, folder, teach_sight(model, processor, recipe.sight, seed=recipe.seed))
 
 
 def _teach_lines(recipe: Recipe, sight: Path, folder: Path) -> None:
     params = _model_params(recipe, str(sight))
     model, processor = load_base(params), make_processor(params, tuple)
-    lines = recipe.lines
-    right = teach_lines(
-        model,
-        processor,
-        lines.source,
-        lines.generation,
-        layers=lines.layers,
-        steps=lines.steps,
-        images=lines.images,
-        copies=lines.copies,
-        learning_rate=lines.learning_rate,
-        seed=recipe.seed,
-    )
-    _save(model, processor, folder, right)
+    _save(model, processor, folder, teach_lines(model, processor, recipe.lines, seed=recipe.seed))
 
 
 def _teach_answers(recipe: Recipe, lines: Path, corpus: Path, folder: Path) -> None:
     params = _model_params(recipe, str(lines))
     model, processor = load_base(params), make_processor(params, tuple)
-    answers = recipe.answers
-    with tempfile.TemporaryDirectory(dir=folder.parent) as work:
-        right = teach_answers(
-            model,
-            processor,
-            corpus,
-            layers=answers.layers,
-            steps=answers.steps,
-            sequences=answers.sequences,
-            sequence_tokens=answers.sequence_tokens,
-            copies=answers.copies,
-            learning_rate=answers.learning_rate,
-            seed=recipe.seed,
-            work=Path(work),
-        )
+    right = teach_answers(model, processor, corpus, recipe.answers, seed=recipe.seed, work=folder.parent)
     _save(model, processor, folder, right)
 
 

@@ -13,8 +13,8 @@ import torch
 from PIL import Image
 from torch.nn.functional import cross_entropy
 
-from components.params import SourceParams
 from components.pretraining.lessons import Report, embeddings_of, learn, share
+from components.pretraining.recipe import Sight
 from components.rcmu import BOX_SCALE, Box, Scene, Split
 from components.sources.synthetic import COLORS, SHAPES, SIZES, draw_scene
 from components.training.processor import IGNORED, Processor
@@ -42,14 +42,11 @@ class Tokens(NamedTuple):
 def teach_sight(
     model: "Qwen2VLForConditionalGeneration",
     processor: Processor,
-    source: SourceParams,
+    lesson: Sight,
     *,
-    steps: int,
-    images: int,
-    learning_rate: float,
     seed: int,
 ) -> Report:
-    """Train tower and merger for `steps` steps of `images` new scenes each; nothing else changes.
+    """Train tower and merger on new scenes each step; nothing else changes.
 
     Returns:
         The shares of tokens with the right color, shape and size of an object, no word on the ground, the
@@ -60,7 +57,7 @@ def teach_sight(
         kind: _SHARPNESS * embeddings_of(model, processor, [f" {word}" for word in words])
         for kind, words in _WORDS.items()
     }
-    across = source.image_size // (
+    across = lesson.source.image_size // (
         processor.image_processor.patch_size * processor.image_processor.merge_size
     )
     torch.manual_seed(seed)
@@ -68,14 +65,14 @@ def teach_sight(
     places = torch.nn.ModuleDict({kind: torch.nn.Linear(width, across) for kind in ("row", "column")})
 
     def judge(step: int) -> tuple[torch.Tensor, Report]:
-        names = [f"base-sight-{step}-{number}" for number in range(images)]
-        scenes = [draw_scene(name, source, split=Split.TRAIN, seed=seed) for name in names]
+        names = [f"base-sight-{step}-{number}" for number in range(lesson.images)]
+        scenes = [draw_scene(name, lesson.source, split=Split.TRAIN, seed=seed) for name in names]
         tokens = tokens_of(scenes, processor)
         features = vision(tokens.pixels, grid_thw=tokens.grid).pooler_output
         return _judge(features, tokens, likeness, places)
 
     parameters = [*vision.parameters(), *places.parameters()]
-    return learn("sight", parameters, judge, steps=steps, learning_rate=learning_rate)
+    return learn("sight", model, parameters, judge, steps=lesson.steps, learning_rate=lesson.learning_rate)
 
 
 def _judge(

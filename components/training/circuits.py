@@ -8,6 +8,7 @@ these weights are our own choice. Nothing is frozen: training changes them as al
 """
 
 from collections.abc import Sequence
+from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -60,7 +61,7 @@ def begin_with_circuits(
     text.embed_tokens.weight.normal_(std=_EMBEDDING)
     _put_in_order(text.embed_tokens.weight, digits)
     _look_back(text.layers[0].self_attn, config, speed, read, slots)
-    parts = iter(torch.split(copied, 2 * half))
+    parts = cycle(torch.split(copied, 2 * half))
     for layer in text.layers[1:][-2:]:
         for kv in range(config.num_key_value_heads):
             if kv % 2 == 0:

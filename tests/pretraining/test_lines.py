@@ -1,25 +1,19 @@
 """The second lesson: which token is to say what, and that the lower layers, and nothing else, learn it."""
 
 import random
-from collections.abc import Callable
-from typing import Any
 
 import torch
 
 from components.generation.write import write_context
-from components.params import GenerationParams, SourceParams
-from components.pretraining.lines import prompts_of, repeated, teach_lines
+from components.pretraining.lines import judge_lines, likeness_of, prompts_of, repeated, teach_lines
+from components.pretraining.recipe import Lines
 from components.rcmu import Split
 from components.sources.geometry import POSITIONS
 from components.sources.synthetic import COLORS, SHAPES, SIZES, draw_scene
 from components.training.processor import Processor
+from tests.pretraining.conftest import GENERATION, SOURCE, Fresh
 
-Fresh = Callable[[], Any]
-SOURCE = SourceParams(
-    kind="synthetic", annotations=None, scenes=2, benchmark_share=0.5, max_regions=3, image_size=56,
-    min_regions=1, twins_share=0.5,
-)  # fmt: skip
-GENERATION = GenerationParams(context_sets=1, facts_per_text=1, questions_per_task=1)
+KINDS = ("color", "shape", "size", "position")
 
 
 def test_labels_stand_where_a_box_ends_and_along_its_line(processor: Processor) -> None:
@@ -45,6 +39,24 @@ def test_labels_stand_where_a_box_ends_and_along_its_line(processor: Processor) 
     assert next(looks, None) is None
 
 
+def test_each_attribute_is_asked_of_its_own_token(processor: Processor, fresh: Fresh) -> None:
+    scene = draw_scene("drawn", SOURCE, split=Split.TRAIN, seed=3)
+    inputs, labels = prompts_of([(scene, write_context(scene, 0, GENERATION, seed=3))], processor)
+    likeness = likeness_of(fresh(), processor)
+    tokens = processor.tokenizer.convert_ids_to_tokens(inputs["input_ids"][0])
+    ends = labels.ends[0].nonzero().flatten().tolist()
+    assert [tokens[end + 1 : end + 5] for end in ends] == [["Ġin", "Ġthe", "Ġimage", ":"]] * len(ends)
+    hidden = torch.zeros(1, len(tokens), likeness["line"].shape[0])
+    for number in range(1, len(ends) + 1):
+        hidden[labels.numbers == number] = likeness["line"][:, number - 1]
+    assert judge_lines(hidden, labels, likeness)[1]["line"] == 1.0
+    for end, looks in zip(ends, labels.looks.tolist(), strict=True):
+        for token, (kind, word) in enumerate(zip(KINDS, looks, strict=True), start=end + 1):
+            hidden[0, token] = likeness[kind][:, word]
+    report = judge_lines(hidden, labels, likeness)[1]
+    assert {report[kind] for kind in KINDS} == {1.0}
+
+
 def test_repeated_tokens_are_plain_and_end_as_they_began(processor: Processor) -> None:
     lengths = set()
     for seed in range(20):
@@ -60,26 +72,17 @@ def test_repeated_tokens_are_plain_and_end_as_they_began(processor: Processor) -
 def test_the_language_model_learns_and_nothing_else_changes(processor: Processor, fresh: Fresh) -> None:
     torch.set_num_threads(1)
     taught, same, before = fresh(), fresh(), fresh().state_dict()
-    right = [
-        teach_lines(
-            qwen,
-            processor,
-            SOURCE,
-            GENERATION,
-            layers=2,
-            steps=80,
-            images=8,
-            copies=4,
-            learning_rate=8e-3,
-            seed=5,
-        )
-        for qwen in (taught, same)
-    ]
+    lesson = Lines(
+        source=SOURCE, generation=GENERATION, layers=2, steps=80, images=8, copies=4, learning_rate=8e-3
+    )
+    right = [teach_lines(qwen, processor, lesson, seed=5) for qwen in (taught, same)]
     assert right[0] == right[1]
     assert right[0]["shape"] > 0.9  # it stands in the line
     assert right[0]["copy"] > 0.1
     assert len(taught.model.language_model.layers) == 3
     assert all(parameter.requires_grad for parameter in taught.parameters())
+    for name, parameter in taught.named_parameters():
+        assert (parameter.grad is None) == ("language_model.layers." not in name), name
     for name, weights in taught.state_dict().items():
         trained = "language_model.layers." in name
         assert torch.equal(weights, before[name]) == (not trained), name

@@ -1,23 +1,23 @@
 """The first lesson: which token shows what, and that tower and merger, and nothing else, learn it."""
 
 import io
-from collections.abc import Callable
-from typing import Any
 
 import torch
 from PIL import Image
 
 from components.params import SourceParams
+from components.pretraining.recipe import Sight
 from components.pretraining.sight import teach_sight, tokens_of
 from components.rcmu import Box, Fact, Region, Scene, Split
 from components.sources.synthetic import COLORS, SHAPES, SIZES, draw_scene
 from components.training.processor import IGNORED, Processor
+from tests.pretraining.conftest import Fresh
 
-Fresh = Callable[[], Any]
 SOURCE = SourceParams(
     kind="synthetic", annotations=None, scenes=2, benchmark_share=0.5, max_regions=2, image_size=112,
     min_regions=2, twins_share=0.5,
 )  # fmt: skip
+LESSON = Sight(source=SOURCE, steps=40, images=16, learning_rate=1.5e-2)
 
 
 def scene(*regions: Region, size: int = 112) -> Scene:
@@ -73,10 +73,7 @@ def test_tower_and_merger_learn_the_colors_and_nothing_else_changes(
 ) -> None:
     torch.set_num_threads(1)
     taught, same, before = fresh(), fresh(), fresh().state_dict()
-    right = [
-        teach_sight(qwen, processor, SOURCE, steps=40, images=16, learning_rate=1.5e-2, seed=5)
-        for qwen in (taught, same)
-    ]
+    right = [teach_sight(qwen, processor, LESSON, seed=5) for qwen in (taught, same)]
     assert right[0] == right[1]
     assert right[0]["color"] > 3 / len(COLORS)
     assert right[0]["ground"] > 0.5

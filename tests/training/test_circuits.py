@@ -61,6 +61,20 @@ def test_three_heads_look_one_two_and_three_tokens_back(
         assert first[0, head].diagonal(-back).mean() > 0.7
 
 
+def test_every_second_head_of_the_last_layers_finds_the_like_of_a_token(
+    model: "Qwen2VLForConditionalGeneration", processor: Processor
+) -> None:
+    once = words(processor, 60)
+    ids = torch.cat([once, once], dim=1)
+    with torch.inference_mode():
+        output = model(input_ids=ids, attention_mask=torch.ones_like(ids), output_attentions=True)
+    same = (ids[0][:, None] == ids[0][None]).float()
+    chance = 2 / 90  # of about ninety tokens before it two are its like
+    for layer in output.attentions[-2:]:
+        found = (layer[0] * same).sum(-1)[:, 60:].mean(-1)
+        assert found[2:].min() > 10 * chance
+
+
 def test_digits_lie_in_the_order_of_their_size(
     model: "Qwen2VLForConditionalGeneration", processor: Processor
 ) -> None:
@@ -87,7 +101,7 @@ def test_digits_lie_in_the_order_of_their_size(
 
 def test_shapes_of_any_kind_begin_so(processor: Processor) -> None:
     one, four = {"heads": 1, "mrope_section": (4, 6, 6)}, {"heads": 4, "mrope_section": (1, 1, 2)}
-    for changes in ({"layers": 1}, {"kv_heads": 2}, one, four):
+    for changes in ({"layers": 1}, {"kv_heads": 2}, one, one | {"layers": 3}, four):
         qwen = build_from_scratch(SHAPE.model_copy(update=changes), processor, seed=1)
         ids = words(processor, 10)
         assert torch.isfinite(qwen(input_ids=ids, attention_mask=torch.ones_like(ids)).logits).all()
