@@ -186,16 +186,16 @@ def kinds_of(label: str) -> tuple[Kind, ...]:
     return _PERSON if is_person(label) else _THING
 
 
-def draw_facts(label: str, number: int, *, split: Split, rng: random.Random) -> tuple[Fact, ...]:
-    """`number` facts of different kinds that only this split may state together.
+def draw_facts(kinds: Sequence[Kind], number: int, *, split: Split, rng: random.Random) -> tuple[Fact, ...]:
+    """`number` facts of different ones of these kinds that only this split may state together.
 
     Every set of facts, and every full name by itself, belongs to one split by its digest. So training and
     benchmark share no text and no person, whatever is drawn, in whatever order and on how many machines.
     The seed has no say in it: no run's benchmark holds a name that the tiny base has been taught.
     """
     while True:
-        kinds = rng.sample(kinds_of(label), number)
-        facts = tuple(Fact(key=kind.key, value=rng.choice(kind.values)) for kind in kinds)
+        drawn = rng.sample(kinds, number)
+        facts = tuple(Fact(key=kind.key, value=rng.choice(kind.values)) for kind in drawn)
         names = [fact.value for fact in facts if fact.value in _FULL_NAMES]
         owned = [[name] for name in names] + [sorted(f"{fact.key}={fact.value}" for fact in facts)]
         if all(_split_of(words) is split for words in owned):

@@ -110,8 +110,8 @@ def ask(
     candidates = {
         Task.VISUAL_QA: list(_visual(lines, scene.split)),
         Task.CONTEXTUAL_QA: list(_contextual(lines, scene.split)),
-        Task.V2C: list(_v2c(lines, scene.split)),
-        Task.C2V: list(_c2v(lines, scene.split)),
+        Task.V2C: list(_v2c(_ambiguous(lines), scene.split, lines)),
+        Task.C2V: list(_c2v(_ambiguous(lines), scene.split, lines)),
         Task.UNANSWERABLE_V2C: list(_unanswerable_v2c(lines, scene.split)),
         Task.UNANSWERABLE_C2V: _unanswerable_c2v(lines, strangers, per_task, scene.split, rng),
         Task.RCID: [_describe(scene, lines)],
@@ -188,9 +188,15 @@ def _contextual(lines: Sequence[_Line], split: Split) -> Iterator[Draft]:
                 )
 
 
-def _v2c(lines: Sequence[_Line], split: Split) -> Iterator[Draft]:
-    """Step 5: the visual expression in a contextual question."""
-    for line in lines:
+def _ambiguous(lines: Sequence[_Line]) -> Sequence[_Line]:
+    """The objects whose label does not tell which text is theirs; where there is none, all (own choice)."""
+    number = Counter(line.seen.label for line in lines)
+    return [line for line in lines if number[line.seen.label] > 1] or lines
+
+
+def _v2c(about: Sequence[_Line], split: Split, lines: Sequence[_Line]) -> Iterator[Draft]:
+    """Step 5: the visual expression of an object in a contextual question."""
+    for line in about:
         for fact in line.told.facts:
             yield from _from_text(
                 Task.V2C,
@@ -217,9 +223,11 @@ def _from_text(
         )
 
 
-def _c2v(lines: Sequence[_Line], split: Split) -> Iterator[Draft]:
-    """Step 5: the contextual expression in a visual question."""
+def _c2v(about: Sequence[_Line], split: Split, lines: Sequence[_Line]) -> Iterator[Draft]:
+    """Step 5: the contextual expression of an object in a visual question."""
     for line, known in _unique_facts(lines):
+        if line not in about:
+            continue
         asked = contextual_expression(line.seen.label, known)
         for fact in _visible(line.seen):
             for form in _forms(fact.key, split):

@@ -10,7 +10,7 @@ from typing import Any
 from tqdm import tqdm
 
 from components.errors import DataError
-from components.generation.facts import draw_facts, state_facts
+from components.generation.facts import KINDS, Kind, draw_facts, kinds_of, state_facts
 from components.generation.questions import VISUAL_QUESTIONS, Stranger, ask, strangers_of
 from components.params import GenerationParams
 from components.rcmu import UNANSWERABLE, ContextRegion, ContextSet, Scene, Split, Task, Turn
@@ -68,14 +68,21 @@ def write_turns(scenes_folder: Path, params: GenerationParams, *, seed: int, fol
 
 
 def write_context(scene: Scene, number: int, params: GenerationParams, *, seed: int) -> ContextSet:
-    """Context set `number` of a scene: a text for each region, in random order (step 1)."""
+    """Context set `number` of a scene: a text for each region, in random order (step 1).
+
+    Texts about objects of one label state the same kinds of facts: else a question for a fact that one of
+    them alone is told would be answered by the label, without a look at the box (own choice).
+    """
     context_id = f"{scene.scene_id}/c{number}"
     rng = _stream(seed, "texts", context_id)
     order = rng.sample(range(len(scene.regions)), len(scene.regions))
     regions = []
+    told: dict[str, tuple[Kind, ...]] = {}
     for region in order:
         label = scene.regions[region].label
-        facts = draw_facts(label, params.facts_per_text, split=scene.split, rng=rng)
+        kinds = told.get(label, kinds_of(label))
+        facts = draw_facts(kinds, params.facts_per_text, split=scene.split, rng=rng)
+        told[label] = tuple(KINDS[fact.key] for fact in facts)
         text = state_facts(label, facts, split=scene.split, rng=rng)
         regions.append(ContextRegion(region=region, text=text, facts=facts))
     return ContextSet(

@@ -195,7 +195,7 @@ def _refused(scene: Scene, lines: Sequence[_Line], rng: random.Random) -> Iterat
         answer = f"Cannot be answered. The description does not specify the {kind.noun} of {asked}."
         yield "missing_fact", rng.choice(kind.questions).format(e=asked), answer
     line = rng.choice(lines)
-    (fact,) = draw_facts(line.seen.label, 1, split=scene.split, rng=rng)
+    (fact,) = draw_facts(kinds_of(line.seen.label), 1, split=scene.split, rng=rng)
     if all(fact not in other.told.facts for other in lines):
         asked = contextual_expression(line.seen.label, fact)
         yield "missing_object", f"Which one is {asked}?", f"The {line.seen.label} is not in the image."

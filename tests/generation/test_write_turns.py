@@ -208,6 +208,25 @@ def test_v2c_answers_stand_in_the_text_of_the_object_that_is_meant(data: Data) -
             assert re.fullmatch(shape, claim.value)
 
 
+def test_questions_that_join_text_and_image_are_not_answered_by_the_label(data: Data) -> None:
+    """Texts about objects of one label state the same kinds of facts, and such objects are asked about."""
+    for context in data.contexts.values():
+        told = defaultdict(set)
+        regions = data.scenes[context.scene_id].regions
+        for line in context.regions:
+            told[regions[line.region].label].add(frozenset(fact.key for fact in line.facts))
+        assert all(len(kinds) == 1 for kinds in told.values())
+    joined = 0
+    for turn in data.of(Task.V2C) + data.of(Task.C2V):
+        lines = data.contexts[turn.context_id].regions
+        labels = [data.scenes[turn.scene_id].regions[line.region].label for line in lines]
+        number = labels.count(labels[turn.claims[0].k - 1])
+        # An object of the scene that has a fellow may still have no fact that is its alone.
+        assert number > 1 or turn.task is Task.C2V or max(Counter(labels).values()) == 1
+        joined += number > 1
+    assert joined > 0
+
+
 def test_contextual_questions_name_their_object_by_another_fact(data: Data) -> None:
     for turn in data.of(Task.CONTEXTUAL_QA):
         _, expression = asked(turn)
