@@ -15,14 +15,15 @@ import torch
 from PIL import Image
 from torch.nn.functional import cross_entropy
 
+from components.generation.facts import kinds_of
 from components.generation.write import write_context
 from components.pretraining.lessons import Report, embeddings_of, learn, share
 from components.pretraining.recipe import Lines
-from components.rcmu import ContextSet, Scene, Split, prompt_of
+from components.rcmu import ContextRegion, ContextSet, Scene, Split, prompt_of
 from components.rcmu.prompt import BOX_END
 from components.sources.geometry import POSITIONS
 from components.sources.synthetic import COLORS, SHAPES, SIZES, draw_scene
-from components.training.processor import Processor
+from components.training.processor import IGNORED, Processor
 
 if TYPE_CHECKING:
     from transformers import Qwen2VLForConditionalGeneration
@@ -34,6 +35,7 @@ _WORDS = {
     "position": tuple(position.split()[-1] for position in POSITIONS),
 }
 _NUMBERS = tuple("123456789")
+KINDS = (*_WORDS, *(kind.key for kind in kinds_of("circle")))  # of facts, those that texts state behind
 _QUESTION = "Describe the image."  # it comes after all that is labelled: no label depends on it
 _SHARPNESS = 2.0  # of the likeness to an embedding
 _REPEATED, _BETWEEN = 40, 60  # tokens that come twice, at most so many others between
@@ -44,7 +46,7 @@ class Line(NamedTuple):
 
     number: int
     looks: tuple[int, ...]  # the number of the word for color, shape, size and position
-    rest: int  # tokens behind the end of the box
+    kinds: tuple[int, ...]  # of KINDS or IGNORED, for each token behind the end of the box
 
 
 class Labels(NamedTuple):
@@ -53,6 +55,7 @@ class Labels(NamedTuple):
     ends: torch.Tensor  # (B, L), true where a box ends
     looks: torch.Tensor  # (R, 4), box by box; the first is asked of the token behind the end, and so on
     numbers: torch.Tensor  # (B, L): from the end of a box to the end of its line the line's number, else 0
+    kinds: torch.Tensor  # (B, L): which of KINDS a token is a value of, or IGNORED
 
 
 def teach_lines(
@@ -66,7 +69,7 @@ def teach_lines(
 
     Returns:
         The shares of boxes with the right color, shape, size and position, of tokens with the right number
-        of their line, and of tokens rightly gone on with, in the last steps.
+        of their line and with the right kind of fact, and of tokens rightly gone on with, in the last steps.
     """
     likeness = likeness_of(model, processor)
     language: Any = model.model.language_model
@@ -99,7 +102,9 @@ def teach_lines(
 
 def likeness_of(model: "Qwen2VLForConditionalGeneration", processor: Processor) -> dict[str, torch.Tensor]:
     """For each kind of label the embeddings of its words, shape (hidden, words)."""
-    words = {kind: [f" {word}" for word in words] for kind, words in _WORDS.items()} | {"line": _NUMBERS}
+    words = {kind: [f" {word}" for word in words] for kind, words in _WORDS.items()}
+    words["line"] = list(_NUMBERS)
+    words["kind"] = [f" {kind}" for kind in KINDS]
     return {kind: _SHARPNESS * embeddings_of(model, processor, of_kind) for kind, of_kind in words.items()}
 
 
@@ -115,6 +120,8 @@ def judge_lines(
     ]
     within = labels.numbers > 0
     asked.append(("line", hidden[within], labels.numbers[within] - 1))
+    stated = labels.kinds != IGNORED
+    asked.append(("kind", hidden[stated], labels.kinds[stated]))
     losses, report = [], {}
     for kind, features, wanted in asked:
         logits = features @ likeness[kind]
@@ -129,23 +136,40 @@ def lines_of(scene: Scene, context: ContextSet, processor: Processor) -> list[Li
     for number, told in enumerate(context.regions, start=1):
         seen = scene.regions[told.region]
         facts = {fact.key: fact.value.split()[-1] for fact in seen.facts} | {"shape": seen.label}
-        # A newline ends a token, so the tokens of a line's rest are those it has alone.
-        rest = processor.tokenizer(f" in the image: {told.text}\n", add_special_tokens=False)["input_ids"]
         looks = tuple(words.index(facts[kind]) for kind, words in _WORDS.items())
-        lines.append(Line(number, looks, len(rest)))
+        lines.append(Line(number, looks, _kinds(told, processor)))
     return lines
+
+
+def _kinds(told: ContextRegion, processor: Processor) -> tuple[int, ...]:
+    """The tokens of a line behind its box: those that stand for what is seen, and those of stated values."""
+    before = " in the image: "
+    # A newline ends a token, so the tokens of a line's rest are those it has alone.
+    rest = processor.tokenizer(
+        f"{before}{told.text}\n", add_special_tokens=False, return_offsets_mapping=True
+    )
+    kinds = [IGNORED] * len(rest["input_ids"])
+    kinds[: len(_WORDS)] = range(len(_WORDS))
+    for fact in told.facts:
+        start = len(before) + told.text.index(fact.value)
+        for token, (first, last) in enumerate(rest["offset_mapping"]):
+            if first < start + len(fact.value) and last > start:
+                kinds[token] = KINDS.index(fact.key)
+    return tuple(kinds)
 
 
 def labels_of(ids: torch.Tensor, rows: Sequence[Sequence[Line]], processor: Processor) -> Labels:
     """Labels of sequences, shape (B, L), each with the lines of its text sets one after the other."""
     ends = ids == processor.id_of(BOX_END)
-    numbers = torch.zeros_like(ids)
-    for row, positions, lines in zip(numbers, ends, rows, strict=True):
+    numbers, kinds = torch.zeros_like(ids), torch.full_like(ids, IGNORED)
+    for row, (positions, lines) in enumerate(zip(ends, rows, strict=True)):
         for line, end in zip(lines, positions.nonzero().flatten().tolist(), strict=True):
-            row[end : end + 1 + line.rest] = line.number
+            behind = slice(end + 1, end + 1 + len(line.kinds))
+            numbers[row, end : behind.stop] = line.number
+            kinds[row, behind] = torch.tensor(line.kinds)
     looks = [line.looks for lines in rows for line in lines]
     # Questions about the image alone may fill a batch: then there is no line in it.
-    return Labels(ends, torch.tensor(looks, dtype=torch.long).reshape(-1, len(_WORDS)), numbers)
+    return Labels(ends, torch.tensor(looks, dtype=torch.long).reshape(-1, len(_WORDS)), numbers, kinds)
 
 
 def prompts_of(

@@ -43,6 +43,7 @@ class Answers(_Section):
     source: SourceParams
     generation: GenerationParams
     layers: int = Field(ge=1)  # as above
+    asked_layers: int = Field(ge=1)  # after so many it is known what a question asks for
     steps: int = Field(ge=1)
     sequences: int = Field(ge=1)  # a step
     sequence_tokens: int = Field(ge=1)

@@ -13,7 +13,15 @@ from components.generation.facts import KINDS, capitalised, draw_facts, kinds_of
 from components.generation.questions import CLOSED_VALUES, VISUAL_QUESTIONS, contextual_expression
 from components.rcmu import Box, ContextRegion, ContextSet, Fact, Region, Scene, Task, Turn, cited
 
-Drawn = tuple[str, str, str]  # skill, question, answer
+
+class Drawn(NamedTuple):
+    """A question with its answer."""
+
+    skill: str
+    question: str
+    answer: str
+    line: int = 0  # `[k]` that it asks about, 0 where it is none or several
+    kind: str = ""  # of the fact that it asks for
 
 
 class _Line(NamedTuple):
@@ -56,16 +64,22 @@ def box_turns(scene: Scene, context: ContextSet, rng: random.Random) -> Iterator
 
 def skill_of(turn_id: str) -> str:
     """The skill that a turn of these tasks teaches."""
-    return turn_id.rsplit("/", 2)[1]
+    return turn_id.rsplit("/", 4)[1]
+
+
+def asked_of(turn_id: str) -> tuple[int, str]:
+    """The line and the kind of fact that such a turn asks for, as in `Drawn`."""
+    _, line, kind, _ = turn_id.rsplit("/", 3)
+    return int(line), kind
 
 
 def _turns(scene: Scene, context_id: str, task: Task, drawn: Iterable[Drawn]) -> Iterator[Turn]:
     questions: set[str] = set()
-    for skill, question, answer in drawn:
+    for skill, question, answer, line, kind in drawn:
         if question not in questions:
             questions.add(question)
             yield Turn(
-                turn_id=f"{context_id}/{skill}/{len(questions)}",
+                turn_id=f"{context_id}/{skill}/{line}/{kind}/{len(questions)}",
                 context_id=context_id,
                 scene_id=scene.scene_id,
                 split=scene.split,
@@ -84,27 +98,29 @@ def _lines(scene: Scene, context: ContextSet) -> list[_Line]:
 def _captions(scene: Scene, rng: random.Random) -> Iterator[Drawn]:
     regions = sorted(scene.regions, key=lambda region: region.box.x1)
     listed = "; ".join(f"{_whole(region)} at {_coordinates(region.box)}" for region in regions)
-    yield "caption", "List the objects with their boxes.", f"{capitalised(listed)}."
+    yield Drawn("caption", "List the objects with their boxes.", f"{capitalised(listed)}.")
     label, number = rng.choice(list(Counter(region.label for region in regions).items()))
-    yield "count", f"How many objects of the kind {label} are in the image?", f"There are {number}."
-    yield "count", "How many objects are in the image?", scene.caption
+    yield Drawn("count", f"How many objects of the kind {label} are in the image?", f"There are {number}.")
+    yield Drawn("count", "How many objects are in the image?", scene.caption)
 
 
 def _boxes_and_objects(scene: Scene, rng: random.Random) -> Iterator[Drawn]:
     for region in rng.sample(scene.regions, min(2, len(scene.regions))):
-        yield "box_to_object", f"What is at {_coordinates(region.box)}?", f"The {_whole(region)}."
+        yield Drawn("box_to_object", f"What is at {_coordinates(region.box)}?", f"The {_whole(region)}.")
     region = rng.choice(scene.regions)
     asked = _referred(region, rng)
-    yield "object_to_box", f"Give the box of {asked}.", f"{_coordinates(region.box)}."
+    yield Drawn("object_to_box", f"Give the box of {asked}.", f"{_coordinates(region.box)}.")
 
 
 def _at_each_box(scene: Scene, rng: random.Random) -> Iterator[Drawn]:
     for region in scene.regions:
         box = _coordinates(region.box)
-        yield "box_to_object", f"What is at {box}?", f"The {_whole(region)}."
+        yield Drawn("box_to_object", f"What is at {box}?", f"The {_whole(region)}.")
         key = rng.choice(list(CLOSED_VALUES))
         answer = f"It is {_visible(region)[key]}."
-        yield "box_to_looks", rng.choice(VISUAL_QUESTIONS[key]).format(e=f"the object at {box}"), answer
+        yield Drawn(
+            "box_to_looks", rng.choice(VISUAL_QUESTIONS[key]).format(e=f"the object at {box}"), answer
+        )
 
 
 def _looks(scene: Scene, rng: random.Random) -> Iterator[Drawn]:
@@ -113,20 +129,22 @@ def _looks(scene: Scene, rng: random.Random) -> Iterator[Drawn]:
     if keys:
         key = rng.choice(keys)
         answer = f"{capitalised(region.expression)} is {_visible(region)[key]}."
-        yield "looks", rng.choice(VISUAL_QUESTIONS[key]).format(e=region.expression), answer
+        yield Drawn("looks", rng.choice(VISUAL_QUESTIONS[key]).format(e=region.expression), answer)
 
 
 def _listed(lines: Sequence[_Line], rng: random.Random) -> Iterator[Drawn]:
     answer = " ".join(f"[{line.k}] is the {_whole(line.seen)}." for line in lines)
-    yield "listed_all", "What is each of the listed objects?", answer
+    yield Drawn("listed_all", "What is each of the listed objects?", answer)
     for line in lines:
         if rng.random() < 0.5:
             key = rng.choice(list(CLOSED_VALUES))
             question = rng.choice(VISUAL_QUESTIONS[key]).format(e=f"[{line.k}]")
-            yield "listed_looks", question, f"[{line.k}] is {_visible(line.seen)[key]}."
+            yield Drawn("listed_looks", question, f"[{line.k}] is {_visible(line.seen)[key]}.", line.k, key)
         else:
             asked = _referred(line.seen, rng)
-            yield "listed_which", f"Which one is {asked}?", f"{capitalised(asked)} is [{line.k}]."
+            yield Drawn(
+                "listed_which", f"Which one is {asked}?", f"{capitalised(asked)} is [{line.k}].", line.k
+            )
 
 
 def _restated(lines: Sequence[_Line], rng: random.Random) -> Iterator[Drawn]:
@@ -136,32 +154,35 @@ def _restated(lines: Sequence[_Line], rng: random.Random) -> Iterator[Drawn]:
         facts = rng.sample(line.told.facts, len(line.told.facts))
         parts.append(f"[{line.k}] {' and '.join(map(_states, facts))}.[{line.k}]")
     asked = ", ".join(f"[{line.k}]" for line in order)
-    yield "restate", f"What is said of {asked}?", " ".join(parts)
+    yield Drawn("restate", f"What is said of {asked}?", " ".join(parts))
     # To repeat word by word is the first thing that a model learns of looking up, and the rest goes by it.
     order = rng.sample(lines, len(lines))
     quoted = (f"[{line.k}] {line.told.text}" for line in order)
-    yield "quote", f"Quote {', '.join(f'[{line.k}]' for line in order)}.", " ".join(quoted)
+    yield Drawn("quote", f"Quote {', '.join(f'[{line.k}]' for line in order)}.", " ".join(quoted))
 
 
 def _looked_up(lines: Sequence[_Line], rng: random.Random) -> Iterator[Drawn]:
     for line in rng.sample(lines, min(2, len(lines))):
         fact = rng.choice(line.told.facts)
         question = rng.choice(KINDS[fact.key].questions)
-        yield "index_to_fact", question.format(e=f"[{line.k}]"), f"[{line.k}] {_states(fact)}.[{line.k}]"
+        question = question.format(e=f"[{line.k}]")
+        answer = f"[{line.k}] {_states(fact)}.[{line.k}]"
+        yield Drawn("index_to_fact", question, answer, line.k, fact.key)
 
 
 def _boxes_in_lines(lines: Sequence[_Line], rng: random.Random) -> Iterator[Drawn]:
     line = rng.choice(lines)
-    yield "index_to_box", f"Where is [{line.k}]?", f"{_coordinates(line.seen.box)}.[{line.k}]"
+    yield Drawn("index_to_box", f"Where is [{line.k}]?", f"{_coordinates(line.seen.box)}.[{line.k}]", line.k)
     line = rng.choice(lines)
     fact = rng.choice(line.told.facts)
     question = rng.choice(KINDS[fact.key].questions).format(e=_boxed(line))
-    yield "box_to_fact", question, f"The {line.seen.label} {_states(fact)}.[{line.k}]"
+    answer = f"The {line.seen.label} {_states(fact)}.[{line.k}]"
+    yield Drawn("box_to_fact", question, answer, line.k, fact.key)
     if known := _unique_facts(lines):
         line, fact = rng.choice(known)
         asked = contextual_expression(line.seen.label, fact)
         answer = f"The {line.seen.label} is at {_coordinates(line.seen.box)}.[{line.k}]"
-        yield "fact_to_box", f"Where is {asked}?", answer
+        yield Drawn("fact_to_box", f"Where is {asked}?", answer, line.k)
 
 
 def _unique_facts(lines: Sequence[_Line]) -> list[tuple[_Line, Fact]]:
@@ -174,7 +195,9 @@ def _found(lines: Sequence[_Line], rng: random.Random) -> Iterator[Drawn]:
     known = _unique_facts(lines)
     for line, fact in rng.sample(known, min(2, len(known))):
         asked = contextual_expression(line.seen.label, fact)
-        yield "fact_to_index", f"Which one is {asked}?", f"The {line.seen.label} is [{line.k}]."
+        yield Drawn(
+            "fact_to_index", f"Which one is {asked}?", f"The {line.seen.label} is [{line.k}].", line.k
+        )
     for line, fact in rng.sample(known, min(2, len(known))):
         others = [other for other in line.told.facts if other.key != fact.key]
         if others:
@@ -182,7 +205,8 @@ def _found(lines: Sequence[_Line], rng: random.Random) -> Iterator[Drawn]:
             question = rng.choice(KINDS[other.key].questions).format(
                 e=contextual_expression(line.seen.label, fact)
             )
-            yield "fact_to_fact", question, f"The {line.seen.label} {_states(other)}.[{line.k}]"
+            answer = f"The {line.seen.label} {_states(other)}.[{line.k}]"
+            yield Drawn("fact_to_fact", question, answer, line.k, other.key)
 
 
 def _refused(scene: Scene, lines: Sequence[_Line], rng: random.Random) -> Iterator[Drawn]:
@@ -193,12 +217,12 @@ def _refused(scene: Scene, lines: Sequence[_Line], rng: random.Random) -> Iterat
         kind = rng.choice(missing)
         asked = f"the object of line {line.k}"  # its index would be a citation, and a refusal has none
         answer = f"Cannot be answered. The description does not specify the {kind.noun} of {asked}."
-        yield "missing_fact", rng.choice(kind.questions).format(e=asked), answer
+        yield Drawn("missing_fact", rng.choice(kind.questions).format(e=asked), answer, line.k, kind.key)
     line = rng.choice(lines)
     (fact,) = draw_facts(kinds_of(line.seen.label), 1, split=scene.split, rng=rng)
     if all(fact not in other.told.facts for other in lines):
         asked = contextual_expression(line.seen.label, fact)
-        yield "missing_object", f"Which one is {asked}?", f"The {line.seen.label} is not in the image."
+        yield Drawn("missing_object", f"Which one is {asked}?", f"The {line.seen.label} is not in the image.")
 
 
 def _whole(region: Region) -> str:

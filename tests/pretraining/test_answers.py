@@ -6,17 +6,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from components.pretraining.answers import lines_in, teach_answers
+from components.pretraining.answers import judge_asked, lines_in, teach_answers
 from components.pretraining.corpus import Subject, write_corpus
 from components.pretraining.lessons import Report
-from components.pretraining.lines import labels_of, lines_of
+from components.pretraining.lines import labels_of, likeness_of, lines_of
 from components.pretraining.recipe import Answers
 from components.rcmu import Split
 from components.rcmu.tables import read_contexts, read_scenes
 from components.training.collator import Assembler, Collator
 from components.training.forest import plant
 from components.training.packing import Stream
-from components.training.processor import Processor
+from components.training.processor import IGNORED, Processor
 from tests.pretraining.conftest import GENERATION, SOURCE, Fresh
 
 
@@ -32,8 +32,8 @@ LOOKS: tuple[Subject, ...] = ("looks",)
 
 def lesson(steps: int) -> Answers:
     return Answers(
-        about=("listed", "texts"), source=SOURCE, generation=GENERATION, layers=2, steps=steps, sequences=1,
-        sequence_tokens=900, copies=2, learning_rate=8e-3,
+        about=("listed", "texts"), source=SOURCE, generation=GENERATION, layers=2, asked_layers=3,
+        steps=steps, sequences=1, sequence_tokens=900, copies=2, learning_rate=8e-3,
     )  # fmt: skip
 
 
@@ -53,11 +53,30 @@ def test_lines_of_packed_trees_are_labelled_as_their_own(
     assert len(labels.looks) == int(labels.ends.sum()) == sum(map(len, found)) > 20
     for ids, ends, numbers, own in zip(batch["input_ids"], labels.ends, labels.numbers, found, strict=True):
         for end, line in zip(ends.nonzero().flatten().tolist(), own, strict=True):
-            rest = processor.tokenizer.decode(ids[end : end + 1 + line.rest])
+            behind = end + 1 + len(line.kinds)
+            rest = processor.tokenizer.decode(ids[end:behind])
             assert rest.startswith("<|box_end|> in the image: ")
             assert rest.endswith("\n")
             assert (line.number, rest.removeprefix("<|box_end|> in the image: ").rstrip("\n")) in told
-            assert set(numbers[end : end + 1 + line.rest].tolist()) == {line.number}
+            assert set(numbers[end:behind].tolist()) == {line.number}
+
+
+def test_what_is_asked_for_is_judged_where_it_is_known(processor: Processor, fresh: Fresh) -> None:
+    likeness = likeness_of(fresh(), processor)
+    asked = torch.tensor([[0, IGNORED], [2, 1], [IGNORED, 4], [IGNORED, IGNORED]])
+    hidden = torch.stack(
+        [
+            likeness["line"][:, 0],
+            likeness["line"][:, 2] + likeness["kind"][:, 1],
+            likeness["kind"][:, 4],
+            likeness["line"][:, 1],
+        ]
+    )
+    loss, report = judge_asked(hidden, asked, likeness)
+    assert report == {"asked line": 1.0, "asked kind": 1.0}
+    other, report = judge_asked(hidden.flip(0)[[0, 3, 2, 1]], asked, likeness)
+    assert report["asked line"] < 1
+    assert other > loss
 
 
 def test_the_language_model_learns_and_nothing_else_changes(
@@ -66,7 +85,7 @@ def test_the_language_model_learns_and_nothing_else_changes(
     torch.set_num_threads(1)
     before = fresh().state_dict()
     reports: list[Report] = []
-    for steps in (4, 4, 60):
+    for steps in (4, 4, 140):
         taught = fresh()
         folder = tmp_path / str(len(reports))
         folder.mkdir()

@@ -10,9 +10,12 @@ from components.pretraining.recipe import Lines
 from components.rcmu import Split
 from components.sources.geometry import POSITIONS
 from components.sources.synthetic import COLORS, SHAPES, SIZES, draw_scene
-from components.training.processor import Processor
+from components.training.processor import IGNORED, Processor
 from tests.pretraining.conftest import GENERATION, SOURCE, Fresh
 
+LABELLED = (
+    "color", "shape", "size", "position", "owner", "origin", "year", "price", "nickname",
+)  # fmt: skip
 KINDS = ("color", "shape", "size", "position")
 
 
@@ -39,6 +42,28 @@ def test_labels_stand_where_a_box_ends_and_along_its_line(processor: Processor) 
     assert next(looks, None) is None
 
 
+def test_values_in_a_text_are_labelled_with_their_kind(processor: Processor) -> None:
+    scenes = [draw_scene(f"drawn-{n}", SOURCE, split=Split.TRAIN, seed=3) for n in range(12)]
+    two = GENERATION.model_copy(update={"facts_per_text": 2})
+    contexts = [write_context(scene, 0, two, seed=3) for scene in scenes]
+    inputs, labels = prompts_of(list(zip(scenes, contexts, strict=True)), processor)
+    found = set()
+    for context, ids, numbers, kinds in zip(
+        contexts, inputs["input_ids"], labels.numbers, labels.kinds, strict=True
+    ):
+        assert ((kinds == IGNORED) | (numbers > 0)).all()
+        for k, told in enumerate(context.regions, start=1):
+            own = {
+                LABELLED[n]: processor.tokenizer.decode(ids[(numbers == k) & (kinds == n)]).strip()
+                for n in range(len(LABELLED))
+                if ((numbers == k) & (kinds == n)).any()
+            }
+            assert [own.pop(kind) for kind in KINDS] == ["in", "the", "image", ":"]
+            assert own == {fact.key: fact.value for fact in told.facts}
+            found |= set(own)
+    assert found == set(LABELLED) - set(KINDS)
+
+
 def test_each_attribute_is_asked_of_its_own_token(processor: Processor, fresh: Fresh) -> None:
     scene = draw_scene("drawn", SOURCE, split=Split.TRAIN, seed=3)
     inputs, labels = prompts_of([(scene, write_context(scene, 0, GENERATION, seed=3))], processor)
@@ -50,6 +75,9 @@ def test_each_attribute_is_asked_of_its_own_token(processor: Processor, fresh: F
     for number in range(1, len(ends) + 1):
         hidden[labels.numbers == number] = likeness["line"][:, number - 1]
     assert judge_lines(hidden, labels, likeness)[1]["line"] == 1.0
+    for number in range(len(LABELLED)):
+        hidden[labels.kinds == number] = likeness["kind"][:, number]
+    assert judge_lines(hidden, labels, likeness)[1]["kind"] == 1.0
     for end, looks in zip(ends, labels.looks.tolist(), strict=True):
         for token, (kind, word) in enumerate(zip(KINDS, looks, strict=True), start=end + 1):
             hidden[0, token] = likeness[kind][:, word]

@@ -10,6 +10,7 @@ from components.generation.facts import KINDS
 from components.generation.write import write_context
 from components.params import GenerationParams, SourceParams
 from components.pretraining.tasks import (
+    asked_of,
     box_turns,
     image_turns,
     listed_turns,
@@ -182,6 +183,25 @@ def test_values_of_the_texts_stand_with_their_index() -> None:
             assert len(stated) == (len(facts) if skill == "restate" else 1)
             checked += 1
     assert checked > 100
+
+
+def test_an_id_tells_the_line_and_the_kind_of_fact_that_are_asked_for() -> None:
+    kinds, several = set(), 0
+    for scene, context, turn in all_turns():
+        line, kind = asked_of(turn.turn_id)
+        if len(set(turn.citations)) == 1 and len(context.regions) > 1 and "bare" not in turn.context_id:
+            assert line == turn.citations[0]
+        elif skill_of(turn.turn_id) != "missing_fact":
+            assert (line, kind) == (0, "")
+            several += 1
+        if kind:
+            told = context.regions[line - 1]
+            facts = {fact.key: fact.value for fact in (*told.facts, *scene.regions[told.region].facts)}
+            assert (kind not in facts) == (skill_of(turn.turn_id) == "missing_fact")
+            assert facts.get(kind, KINDS[kind].noun if kind in KINDS else "") in turn.answer
+            kinds.add(kind)
+    assert kinds == {"color", "size", "position", "owner", "origin", "year", "price", "nickname"}
+    assert several > 100
 
 
 def test_a_fact_of_two_texts_asks_for_none_of_them() -> None:
