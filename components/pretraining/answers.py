@@ -1,7 +1,6 @@
 """The third lesson: questions with answers, while the labels of the second one stay.
 
-Where the model is to answer, upper layers are to know which line a question is about and what kind of fact
-it asks for, as the embeddings of number and word: those that stand along the lines, so that like finds like.
+The questions have labels too, for the way from their words to the line they ask about (routes.py).
 
 Answers alone undo within some steps what labels taught: what stands behind a box is then no longer the words
 for it, and the model must find anew where to look (docs/LOG.md). Own choice.
@@ -15,7 +14,6 @@ from torch.nn.functional import cross_entropy
 
 from components.pretraining.lessons import Report, learn, share
 from components.pretraining.lines import (
-    KINDS,
     Line,
     judge_copies,
     judge_lines,
@@ -24,8 +22,8 @@ from components.pretraining.lines import (
     lines_of,
 )
 from components.pretraining.recipe import Answers
-from components.pretraining.tasks import asked_of
-from components.rcmu.tables import read_contexts, read_scenes
+from components.pretraining.routes import judge_asked, judge_words, route_of, routes_in
+from components.rcmu.tables import read_contexts, read_scenes, read_turns
 from components.training.collator import Assembler, Collator
 from components.training.forest import Forest, plant
 from components.training.packing import Sequence, Stream
@@ -63,16 +61,18 @@ def teach_answers(
     """
     forest = plant(corpus, corpus, processor, work / "forest", limit=lesson.sequence_tokens)
     scenes = {s.scene_id: s.model_copy(update={"image": b""}) for s in read_scenes(corpus / "scenes.parquet")}
-    lines = [
-        lines_of(scenes[context.scene_id], context, processor)
-        for context in read_contexts(corpus / "contexts.parquet")
-    ]
+    contexts = {c.context_id: c for c in read_contexts(corpus / "contexts.parquet")}
+    lines = [lines_of(scenes[context.scene_id], context, processor) for context in contexts.values()]
     stream = Stream(forest, budget=lesson.sequence_tokens, seed=seed)
     assemble, collate = Assembler(forest, processor), Collator(processor, length=None)
     rcvit = Rcvit(model)
     likeness = likeness_of(model, processor)
     language: Any = model.model.language_model
-    asked = torch.tensor([_asked(turn_id) for turn_id in forest.names()["turns"]])
+    turns = {turn.turn_id: turn for turn in read_turns(corpus / "turns.parquet")}
+    routes = [
+        route_of(turn, scenes[turn.scene_id], contexts[turn.context_id], processor)
+        for turn in (turns[turn_id] for turn_id in forest.names()["turns"])
+    ]
     seen: list[torch.Tensor] = []
 
     def keep(module: Any, arguments: Any, output: Any) -> None:
@@ -93,15 +93,18 @@ def teach_answers(
         loss, report = judge_lines(seen[0], labels, likeness)
         copied, right = judge_copies(model, processor, lesson.copies, f"{seed}:answers:{step}")
         learned = batch["labels"] != IGNORED
-        routed, found = judge_asked(seen[1][learned], asked[batch["branch_of"][learned]], likeness)
+        asked = routes_in(batch["branch_of"], routes)
+        fitting, fit = judge_words(seen[1], asked, likeness)
+        routed, found = judge_asked(seen[2], asked, likeness)
         logits, wanted = model.lm_head(hidden[learned]), batch["labels"][learned]
         hits = logits.argmax(-1) == wanted
         branches, of_branch = batch["branch_of"][learned].unique(return_inverse=True)
         missed = torch.zeros(len(branches)).index_add_(0, of_branch, (~hits).float())
-        report |= right | found | {"answers": share(hits), "exact": share(missed == 0)}
-        return loss + copied + routed + _ANSWERS * cross_entropy(logits, wanted), report
+        report |= right | fit | found | {"answers": share(hits), "exact": share(missed == 0)}
+        return loss + copied + fitting + routed + _ANSWERS * cross_entropy(logits, wanted), report
 
-    hooks = [language.layers[n - 1].register_forward_hook(keep) for n in (lesson.layers, lesson.asked_layers)]
+    judged = (lesson.layers, lesson.word_layers, lesson.asked_layers)  # in this order
+    hooks = [language.layers[number - 1].register_forward_hook(keep) for number in judged]
     try:
         return learn(
             "answers",
@@ -114,31 +117,6 @@ def teach_answers(
     finally:
         for hook in hooks:
             hook.remove()
-
-
-def judge_asked(
-    hidden: torch.Tensor, asked: torch.Tensor, likeness: dict[str, torch.Tensor]
-) -> tuple[torch.Tensor, Report]:
-    """The loss of telling what a question is about, and the shares of right ones.
-
-    Args:
-        hidden: of N tokens, shape (N, hidden).
-        asked: shape (N, 2), the number of a line less one and that of a kind, each may be IGNORED.
-        likeness: as of `likeness_of`.
-    """
-    hidden = torch.nn.functional.rms_norm(hidden, hidden.shape[-1:])
-    losses, report = [], {}
-    for kind, wanted in zip(("line", "kind"), asked.T, strict=True):
-        known = wanted != IGNORED
-        logits = hidden[known] @ likeness[kind]
-        losses.append(cross_entropy(logits, wanted[known]))
-        report[f"asked {kind}"] = share(logits.argmax(1) == wanted[known])
-    return torch.stack(losses).sum(), report
-
-
-def _asked(turn_id: str) -> tuple[int, int]:
-    line, kind = asked_of(turn_id)
-    return line - 1 if line else IGNORED, KINDS.index(kind) if kind else IGNORED
 
 
 def lines_in(sequence: Sequence, forest: Forest, lines: list[list[Line]]) -> list[Line]:

@@ -43,7 +43,8 @@ class Answers(_Section):
     source: SourceParams
     generation: GenerationParams
     layers: int = Field(ge=1)  # as above
-    asked_layers: int = Field(ge=1)  # after so many it is known what a question asks for
+    word_layers: int = Field(ge=1)  # after so many a question's words know the lines that they fit
+    asked_layers: int = Field(ge=1)  # after so many more it is known what is asked for
     steps: int = Field(ge=1)
     sequences: int = Field(ge=1)  # a step
     sequence_tokens: int = Field(ge=1)

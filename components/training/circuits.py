@@ -34,13 +34,13 @@ _FAST, _SLOW = 0.02, 0.0101
 def begin_with_circuits(
     model: "Qwen2VLForConditionalGeneration", *, rope_theta: float, digits: Sequence[int]
 ) -> None:
-    """Overwrite embeddings and parts of the first and the last two layers of a random model.
+    """Overwrite embeddings and parts of the first layer and of the upper half of a random model.
 
     Layer 0: three heads look one, two and three tokens back, by their biases alone, and write some of what
-    they see into subspaces of their own. The last two layers: a query is the token itself, a key what stood
-    before it, and what is found is copied into the answer's embedding, a part by each head. Every second
-    key-value head begins as like finds like, and copies nothing yet. What the layers between come to write
-    is then looked up like any word.
+    they see into subspaces of their own. The upper half of the layers: a query is the token itself, a key
+    what stood before it, and what is found is copied into the answer's embedding, a part by each head. Every
+    second key-value head begins as like finds like, and copies nothing yet. What the layers below come to
+    write is then looked up like any word.
 
     The numbers are torch's: its seed decides.
 
@@ -62,7 +62,7 @@ def begin_with_circuits(
     _put_in_order(text.embed_tokens.weight, digits)
     _look_back(text.layers[0].self_attn, config, speed, read, slots)
     parts = cycle(torch.split(copied, 2 * half))
-    for layer in text.layers[1:][-2:]:
+    for layer in text.layers[1:][-((len(text.layers) + 1) // 2) :]:
         for kv in range(config.num_key_value_heads):
             if kv % 2 == 0:
                 _match(layer.self_attn, config, kv, matching, read, slots[0])

@@ -6,17 +6,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from components.pretraining.answers import judge_asked, lines_in, teach_answers
+from components.pretraining.answers import lines_in, teach_answers
 from components.pretraining.corpus import Subject, write_corpus
 from components.pretraining.lessons import Report
-from components.pretraining.lines import labels_of, likeness_of, lines_of
+from components.pretraining.lines import labels_of, lines_of
 from components.pretraining.recipe import Answers
 from components.rcmu import Split
 from components.rcmu.tables import read_contexts, read_scenes
 from components.training.collator import Assembler, Collator
 from components.training.forest import plant
 from components.training.packing import Stream
-from components.training.processor import IGNORED, Processor
+from components.training.processor import Processor
 from tests.pretraining.conftest import GENERATION, SOURCE, Fresh
 
 
@@ -32,8 +32,8 @@ LOOKS: tuple[Subject, ...] = ("looks",)
 
 def lesson(steps: int) -> Answers:
     return Answers(
-        about=("listed", "texts"), source=SOURCE, generation=GENERATION, layers=2, asked_layers=3,
-        steps=steps, sequences=1, sequence_tokens=900, copies=2, learning_rate=8e-3,
+        about=("listed", "texts"), source=SOURCE, generation=GENERATION, layers=2, word_layers=2,
+        asked_layers=3, steps=steps, sequences=1, sequence_tokens=900, copies=2, learning_rate=8e-3,
     )  # fmt: skip
 
 
@@ -59,24 +59,6 @@ def test_lines_of_packed_trees_are_labelled_as_their_own(
             assert rest.endswith("\n")
             assert (line.number, rest.removeprefix("<|box_end|> in the image: ").rstrip("\n")) in told
             assert set(numbers[end:behind].tolist()) == {line.number}
-
-
-def test_what_is_asked_for_is_judged_where_it_is_known(processor: Processor, fresh: Fresh) -> None:
-    likeness = likeness_of(fresh(), processor)
-    asked = torch.tensor([[0, IGNORED], [2, 1], [IGNORED, 4], [IGNORED, IGNORED]])
-    hidden = torch.stack(
-        [
-            likeness["line"][:, 0],
-            likeness["line"][:, 2] + likeness["kind"][:, 1],
-            likeness["kind"][:, 4],
-            likeness["line"][:, 1],
-        ]
-    )
-    loss, report = judge_asked(hidden, asked, likeness)
-    assert report == {"asked line": 1.0, "asked kind": 1.0}
-    other, report = judge_asked(hidden.flip(0)[[0, 3, 2, 1]], asked, likeness)
-    assert report["asked line"] < 1
-    assert other > loss
 
 
 def test_the_language_model_learns_and_nothing_else_changes(
