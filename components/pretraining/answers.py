@@ -17,12 +17,13 @@ from components.pretraining.lines import (
     Line,
     judge_copies,
     judge_lines,
+    judge_words,
     labels_of,
     likeness_of,
     lines_of,
 )
 from components.pretraining.recipe import Answers
-from components.pretraining.routes import judge_asked, judge_words, route_of, routes_in
+from components.pretraining.routes import judge_asked, route_of, routes_in
 from components.rcmu.tables import read_contexts, read_scenes, read_turns
 from components.training.collator import Assembler, Collator
 from components.training.forest import Forest, plant
@@ -94,7 +95,7 @@ def teach_answers(
         copied, right = judge_copies(model, processor, lesson.copies, f"{seed}:answers:{step}")
         learned = batch["labels"] != IGNORED
         asked = routes_in(batch["branch_of"], routes)
-        fitting, fit = judge_words(seen[1], asked, likeness)
+        fitting, fit = judge_words(seen[1], asked.words, likeness)
         routed, found = judge_asked(seen[2], asked, likeness)
         logits, wanted = model.lm_head(hidden[learned]), batch["labels"][learned]
         hits = logits.argmax(-1) == wanted

@@ -1,9 +1,10 @@
 """The second lesson: at the end of each box of a prompt, what is there; along each line, its number.
 
 The lower layers of the language model learn to read a box's digits, to find the place in the image and to
-keep what is seen there, as the words for it, where a question can look it up like any text. Beside it all
-layers go on with random tokens that came before, or they would forget how (training/circuits.py). Nothing is
-asked yet, and no label of a text depends on the image (own choice).
+keep what is seen there, as the words for it, where a question can look it up like any text: as if the words
+had been said before, so that the layers above find them as they find any token that came before. A question
+of nothing but words for looks has labels for the lines that each fits. Beside it all layers go on with random
+tokens, or they would forget how (training/circuits.py). No label of a text depends on the image (own choice).
 """
 
 import io
@@ -23,7 +24,9 @@ from components.rcmu import ContextRegion, ContextSet, Scene, Split, prompt_of
 from components.rcmu.prompt import BOX_END
 from components.sources.geometry import POSITIONS
 from components.sources.synthetic import COLORS, SHAPES, SIZES, draw_scene
+from components.training.circuits import carried
 from components.training.processor import IGNORED, Processor
+from components.training.tokenizer import END_OF_TURN
 
 if TYPE_CHECKING:
     from transformers import Qwen2VLForConditionalGeneration
@@ -36,7 +39,8 @@ _WORDS = {
 }
 _NUMBERS = tuple("123456789")
 KINDS = (*_WORDS, *(kind.key for kind in kinds_of("circle")))  # of facts, those that texts state behind
-_QUESTION = "Describe the image."  # it comes after all that is labelled: no label depends on it
+_ASKED = "Which is"  # the question begins so; it comes after the lines: no label of theirs depends on it
+LINES = 9  # a line's number is one digit
 _SHARPNESS = 2.0  # of the likeness to an embedding
 _REPEATED, _BETWEEN = 40, 60  # tokens that come twice, at most so many others between
 
@@ -58,6 +62,14 @@ class Labels(NamedTuple):
     kinds: torch.Tensor  # (B, L): which of KINDS a token is a value of, or IGNORED
 
 
+class Likeness(NamedTuple):
+    """What features are compared with: features times these are logits."""
+
+    words: dict[str, torch.Tensor]  # for each kind of label the embeddings of its words, (hidden, words)
+    before: torch.Tensor  # (hidden, vocabulary): the marks of having stood before (training/circuits.py)
+    tokens: dict[str, torch.Tensor]  # for each kind of looks the tokens of its words, (words,)
+
+
 def teach_lines(
     model: "Qwen2VLForConditionalGeneration",
     processor: Processor,
@@ -68,8 +80,10 @@ def teach_lines(
     """Train the language model's layers, the first `lesson.layers` of them on lines; nothing else changes.
 
     Returns:
-        The shares of boxes with the right color, shape, size and position, of tokens with the right number
-        of their line and with the right kind of fact, and of tokens rightly gone on with, in the last steps.
+        The shares of boxes with the right color, shape, size and position, and with each found as if said
+        before; of tokens with the right number of their line and with the right kind of fact; of words of
+        the question whose likeliest line is one that they fit; of tokens rightly gone on with. Of the last
+        steps.
     """
     likeness = likeness_of(model, processor)
     language: Any = model.model.language_model
@@ -78,17 +92,20 @@ def teach_lines(
     def judge(step: int) -> tuple[torch.Tensor, Report]:
         names = [f"base-lines-{step}-{number}" for number in range(lesson.images)]
         scenes = [draw_scene(name, lesson.source, split=Split.TRAIN, seed=seed) for name in names]
-        inputs, labels = prompts_of(
-            [(s, write_context(s, 0, lesson.generation, seed=seed)) for s in scenes], processor
+        inputs, labels, words = prompts_of(
+            [(scene, write_context(scene, 0, lesson.generation, seed=seed)) for scene in scenes],
+            processor,
+            random.Random(f"{seed}:words:{step}"),  # noqa: S311 - makes data, not keys
         )
-        language.layers = whole[: lesson.layers]
+        language.layers = whole[: lesson.word_layers]
         try:
-            hidden = model.model(**inputs, use_cache=False).last_hidden_state
+            output = model.model(**inputs, use_cache=False, output_hidden_states=True)
         finally:
             language.layers = whole
-        loss, report = judge_lines(hidden, labels, likeness)
+        loss, report = judge_lines(output.hidden_states[lesson.layers], labels, likeness)
+        fitting, fit = judge_words(output.last_hidden_state, words, likeness)
         copied, right = judge_copies(model, processor, lesson.copies, f"{seed}:copies:{step}")
-        return loss + copied, report | right
+        return loss + fitting + copied, report | fit | right
 
     return learn(
         "lines",
@@ -100,34 +117,68 @@ def teach_lines(
     )
 
 
-def likeness_of(model: "Qwen2VLForConditionalGeneration", processor: Processor) -> dict[str, torch.Tensor]:
-    """For each kind of label the embeddings of its words, shape (hidden, words)."""
+def likeness_of(model: "Qwen2VLForConditionalGeneration", processor: Processor) -> Likeness:
+    """Of the words for all labels, as the model embeds them now."""
     words = {kind: [f" {word}" for word in words] for kind, words in _WORDS.items()}
+    tokens = {kind: torch.tensor([_token(word, processor) for word in words[kind]]) for kind in _WORDS}
     words["line"] = list(_NUMBERS)
     words["kind"] = [f" {kind}" for kind in KINDS]
-    return {kind: _SHARPNESS * embeddings_of(model, processor, of_kind) for kind, of_kind in words.items()}
+    config: Any = model.config.get_text_config()
+    marks = carried(
+        model.get_input_embeddings().weight.detach(),
+        heads=config.num_attention_heads,
+        rope_theta=config.rope_parameters["rope_theta"],
+    )
+    return Likeness(
+        {kind: _SHARPNESS * embeddings_of(model, processor, of_kind) for kind, of_kind in words.items()},
+        _SHARPNESS * marks.T,
+        tokens,
+    )
 
 
-def judge_lines(
-    hidden: torch.Tensor, labels: Labels, likeness: dict[str, torch.Tensor]
-) -> tuple[torch.Tensor, Report]:
+def _token(word: str, processor: Processor) -> int:
+    """The last one of a word; with all but the smallest vocabularies it is the only one."""
+    return int(processor.tokenizer(word, add_special_tokens=False)["input_ids"][-1])
+
+
+def judge_lines(hidden: torch.Tensor, labels: Labels, likeness: Likeness) -> tuple[torch.Tensor, Report]:
     """The loss of the labels, and the shares of right ones; `hidden` has shape (B, L, hidden)."""
-    hidden = torch.nn.functional.rms_norm(hidden, hidden.shape[-1:])
+    hidden = normed(hidden)
+    asked = []
     # Each attribute has a token of its own, so that a question chooses between them as between words.
-    asked = [
-        (kind, hidden[labels.ends.roll(behind, dims=1)], of_kind)
-        for behind, (kind, of_kind) in enumerate(zip(_WORDS, labels.looks.T, strict=True), start=1)
-    ]
+    for behind, (kind, of_kind) in enumerate(zip(_WORDS, labels.looks.T, strict=True), start=1):
+        features = hidden[labels.ends.roll(behind, dims=1)]
+        asked.append((kind, features @ likeness.words[kind], of_kind))
+        # Of the whole vocabulary, or what has the mark of one word would be found by others too.
+        asked.append((f"found {kind}", features @ likeness.before, likeness.tokens[kind][of_kind]))
     within = labels.numbers > 0
-    asked.append(("line", hidden[within], labels.numbers[within] - 1))
+    asked.append(("line", hidden[within] @ likeness.words["line"], labels.numbers[within] - 1))
     stated = labels.kinds != IGNORED
-    asked.append(("kind", hidden[stated], labels.kinds[stated]))
+    asked.append(("kind", hidden[stated] @ likeness.words["kind"], labels.kinds[stated]))
     losses, report = [], {}
-    for kind, features, wanted in asked:
-        logits = features @ likeness[kind]
+    for kind, logits, wanted in asked:
         losses.append(cross_entropy(logits, wanted))
         report[kind] = share(logits.argmax(1) == wanted)
     return torch.stack(losses).sum(), report
+
+
+def judge_words(hidden: torch.Tensor, words: torch.Tensor, likeness: Likeness) -> tuple[torch.Tensor, Report]:
+    """The loss of the lines that words fit, and the share of words whose likeliest line is one of them.
+
+    Args:
+        hidden: shape (B, L, hidden).
+        words: shape (B, L, LINES), the share of each line at a word of a question, else zeros.
+        likeness: of the model.
+    """
+    known = words.sum(-1) > 0
+    logits = normed(hidden[known]) @ likeness.words["line"]
+    best = logits.argmax(1, keepdim=True)
+    return cross_entropy(logits, words[known]), {"word": share(words[known].gather(1, best) > 0)}
+
+
+def normed(hidden: torch.Tensor) -> torch.Tensor:
+    """As a layer reads it, but for the layer's own weights."""
+    return torch.nn.functional.rms_norm(hidden, hidden.shape[-1:])
 
 
 def lines_of(scene: Scene, context: ContextSet, processor: Processor) -> list[Line]:
@@ -173,16 +224,45 @@ def labels_of(ids: torch.Tensor, rows: Sequence[Sequence[Line]], processor: Proc
 
 
 def prompts_of(
-    drawn: Sequence[tuple[Scene, ContextSet]], processor: Processor
-) -> tuple[dict[str, torch.Tensor], Labels]:
-    """Scenes with texts as the model reads them, and their labels."""
-    requests = [
-        (prompt_of(scene, context, _QUESTION), Image.open(io.BytesIO(scene.image)).convert("RGB"))
-        for scene, context in drawn
-    ]
-    inputs = processor.batch_for_scoring(requests, [()] * len(requests))
+    drawn: Sequence[tuple[Scene, ContextSet]], processor: Processor, rng: random.Random
+) -> tuple[dict[str, torch.Tensor], Labels, torch.Tensor]:
+    """Scenes with texts as the model reads them, their labels, and those of the words of `judge_words`.
+
+    The question is of all words for looks, in any order.
+    """
+    requests, fitting = [], []
     lines = [lines_of(scene, context, processor) for scene, context in drawn]
-    return inputs, labels_of(inputs["input_ids"], lines, processor)
+    for (scene, context), own in zip(drawn, lines, strict=True):
+        words = [(place, n) for place, of_kind in enumerate(_WORDS.values()) for n in range(len(of_kind))]
+        rng.shuffle(words)
+        named = list(_WORDS.values())
+        question = f"{_ASKED} {' '.join(named[place][n] for place, n in words)}"
+        image = Image.open(io.BytesIO(scene.image)).convert("RGB")
+        requests.append((prompt_of(scene, context, question), image))
+        fitting.append([[line.number - 1 for line in own if line.looks[place] == n] for place, n in words])
+    inputs = processor.batch_for_scoring(requests, [()] * len(requests))
+    ids = inputs["input_ids"]
+    labels = labels_of(ids, lines, processor)
+    return inputs, labels, _words_in(ids, [request.question for request, _ in requests], fitting, processor)
+
+
+def _words_in(
+    ids: torch.Tensor, questions: Sequence[str], fitting: Sequence[list[list[int]]], processor: Processor
+) -> torch.Tensor:
+    """Labels of the questions' words behind `_ASKED`: for each token of a word the lines less one it fits."""
+    words = torch.zeros(*ids.shape, LINES)
+    for row, (question, fits) in enumerate(zip(questions, fitting, strict=True)):
+        encoded = processor.tokenizer(question, add_special_tokens=False, return_offsets_mapping=True)
+        tokens, spans = encoded["input_ids"], encoded["offset_mapping"]
+        # The question ends before the last turn but one of the chat ends, and is padded on the left.
+        end = int((ids[row] == processor.id_of(END_OF_TURN)).nonzero()[-1])
+        start = end - len(tokens)
+        behind = [at for at, (first, _) in enumerate(spans) if first >= len(_ASKED)]
+        for at in behind:
+            word = question[len(_ASKED) : spans[at][1]].split()
+            if lines := fits[len(word) - 1]:
+                words[row, start + at, lines] = 1 / len(lines)
+    return words
 
 
 def judge_copies(

@@ -29,7 +29,8 @@ class Lines(_Section):
 
     source: SourceParams  # as above
     generation: GenerationParams
-    layers: int = Field(ge=1)
+    layers: int = Field(ge=1)  # after so many the labels along the lines stand
+    word_layers: int = Field(ge=1)  # after so many more a question's words know the lines that they fit
     steps: int = Field(ge=1)
     images: int = Field(ge=1)  # a step, each with one set of texts
     copies: int = Field(ge=1)  # sequences of random tokens a step
@@ -43,7 +44,7 @@ class Answers(_Section):
     source: SourceParams
     generation: GenerationParams
     layers: int = Field(ge=1)  # as above
-    word_layers: int = Field(ge=1)  # after so many a question's words know the lines that they fit
+    word_layers: int = Field(ge=1)  # as above
     asked_layers: int = Field(ge=1)  # after so many more it is known what is asked for
     steps: int = Field(ge=1)
     sequences: int = Field(ge=1)  # a step

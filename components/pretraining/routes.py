@@ -13,12 +13,10 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from components.pretraining.lessons import Report, share
-from components.pretraining.lines import KINDS
+from components.pretraining.lines import KINDS, LINES, Likeness, normed
 from components.pretraining.tasks import asked_of
 from components.rcmu import ContextSet, Scene, Turn
 from components.training.processor import IGNORED, Processor
-
-LINES = 9  # a line's number is one digit
 
 
 class Route(NamedTuple):
@@ -111,29 +109,12 @@ def routes_in(branch_of: torch.Tensor, routes: Sequence[Route]) -> Routes:
     return Routes(words, lines, kinds)
 
 
-def judge_words(
-    hidden: torch.Tensor, routes: Routes, likeness: dict[str, torch.Tensor]
-) -> tuple[torch.Tensor, Report]:
-    """The loss of the lines that words fit, and the share of words whose likeliest line is one of them."""
-    known = routes.words.sum(-1) > 0
-    wanted = routes.words[known]
-    logits = _normed(hidden[known]) @ likeness["line"]
-    best = logits.argmax(1, keepdim=True)
-    return cross_entropy(logits, wanted), {"word": share(wanted.gather(1, best) > 0)}
-
-
-def judge_asked(
-    hidden: torch.Tensor, routes: Routes, likeness: dict[str, torch.Tensor]
-) -> tuple[torch.Tensor, Report]:
+def judge_asked(hidden: torch.Tensor, routes: Routes, likeness: Likeness) -> tuple[torch.Tensor, Report]:
     """The loss of line and kind where an answer is given, and the shares of right ones."""
     losses, report = [], {}
     for name, wanted in (("line", routes.lines), ("kind", routes.kinds)):
         known = wanted != IGNORED
-        logits = _normed(hidden[known]) @ likeness[name]
+        logits = normed(hidden[known]) @ likeness.words[name]
         losses.append(cross_entropy(logits, wanted[known]))
         report[f"asked {name}"] = share(logits.argmax(1) == wanted[known])
     return torch.stack(losses).sum(), report
-
-
-def _normed(hidden: torch.Tensor) -> torch.Tensor:
-    return torch.nn.functional.rms_norm(hidden, hidden.shape[-1:])

@@ -9,7 +9,7 @@ these weights are our own choice. Nothing is frozen: training changes them as al
 
 from collections.abc import Sequence
 from itertools import cycle
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 _EMBEDDING = 0.1  # standard deviation: clear of what the random parts of the layers add to it
 _POSITIONAL = 5.0  # biases of a head that looks one to three tokens back
 _CARRIED = 0.15  # how loudly it writes what it saw there
-_SHARP = 3.0  # queries and keys of the heads that match tokens
+# Queries and keys of the heads that match tokens. At 3.0 a token that finds itself leaves no gradient to find
+# another by, and what a word fits in the image is then never learned (docs/LOG.md).
+_SHARP = 1.35
 _COPIED = 0.7  # how loudly these write what they found
 _FAINT = 0.3  # what is left there of the random weights
 _BACK = 3  # tokens
@@ -28,6 +30,16 @@ _CURVE = 0.6
 _HARMONICS = 3
 # Radians a token: fast turns tell neighbours apart, slow ones let words match over a distance.
 _FAST, _SLOW = 0.02, 0.0101
+# The subspaces are the same in all models of one shape, so that `carried` knows them of a trained one.
+_SUBSPACES = 20260101
+
+
+class _Subspaces(NamedTuple):
+    """Orthonormal rows of the width of the model; as many as a head has that match, but for `copied`."""
+
+    read: torch.Tensor  # what is seen of a token
+    slots: Sequence[torch.Tensor]  # where that is written one, two, three tokens behind
+    copied: torch.Tensor  # (width, width)
 
 
 @torch.no_grad()
@@ -42,7 +54,7 @@ def begin_with_circuits(
     second key-value head begins as like finds like, and copies nothing yet. What the layers below come to
     write is then looked up like any word.
 
-    The numbers are torch's: its seed decides.
+    The numbers are torch's: its seed decides, but for the subspaces.
 
     Args:
         model: with its random weights.
@@ -52,12 +64,9 @@ def begin_with_circuits(
     text: Any = model.model.language_model
     config = text.config
     width, half = config.hidden_size, config.hidden_size // config.num_attention_heads // 2
-    speed = rope_theta ** (-torch.arange(half) / half)
-    slow = (speed <= _SLOW).nonzero().flatten()
-    matching = torch.cat([slow, slow + half])  # the rows of a head that hardly turn with the distance
-    read, written, copied = (_orthonormal(width) for _ in range(3))
-    read = read[: len(matching)]
-    slots = torch.split(written, len(matching))
+    speed = _speed(rope_theta, half)
+    matching = _matching(rope_theta, half)
+    read, slots, copied = _subspaces(width, len(matching))
     text.embed_tokens.weight.normal_(std=_EMBEDDING)
     _put_in_order(text.embed_tokens.weight, digits)
     _look_back(text.layers[0].self_attn, config, speed, read, slots)
@@ -69,6 +78,42 @@ def begin_with_circuits(
                 _copy(layer.self_attn, config, kv, next(parts))
             else:
                 _match(layer.self_attn, config, kv, matching, read, read)
+
+
+def carried(embeddings: torch.Tensor, *, heads: int, rope_theta: float) -> torch.Tensor:
+    """What marks a token as standing behind another: as the head that looks one token back writes it.
+
+    A match head finds a token that has such a mark of a word as if the word stood before it.
+
+    Args:
+        embeddings: of the words, shape (words, width).
+        heads: of the model's attention.
+        rope_theta: as above.
+
+    Returns:
+        The marks, shape (words, width), as long as the embeddings are on average.
+    """
+    width = embeddings.shape[1]
+    read, slots, _ = _subspaces(width, len(_matching(rope_theta, width // heads // 2)))
+    marks: torch.Tensor = embeddings @ read.to(embeddings.device).T @ slots[0].to(embeddings.device)
+    length: torch.Tensor = embeddings.norm(dim=1).mean()
+    return marks / marks.norm(dim=1, keepdim=True) * length
+
+
+def _speed(rope_theta: float, half: int) -> torch.Tensor:
+    return torch.as_tensor(rope_theta ** (-torch.arange(half) / half))
+
+
+def _matching(rope_theta: float, half: int) -> torch.Tensor:
+    """The rows of a head that hardly turn with the distance."""
+    slow = (_speed(rope_theta, half) <= _SLOW).nonzero().flatten()
+    return torch.cat([slow, slow + half])
+
+
+def _subspaces(width: int, number: int) -> _Subspaces:
+    generator = torch.Generator().manual_seed(_SUBSPACES)
+    read, written, copied = (_orthonormal(width, generator) for _ in range(3))
+    return _Subspaces(read[:number], torch.split(written, number), copied)
 
 
 def _put_in_order(embeddings: torch.Tensor, digits: Sequence[int]) -> None:
@@ -129,6 +174,6 @@ def _sizes(config: Any) -> tuple[int, int]:
     return config.hidden_size // heads, heads // config.num_key_value_heads
 
 
-def _orthonormal(size: int) -> torch.Tensor:
-    basis: torch.Tensor = torch.linalg.qr(torch.randn(size, size)).Q
+def _orthonormal(size: int, generator: torch.Generator | None = None) -> torch.Tensor:
+    basis: torch.Tensor = torch.linalg.qr(torch.randn(size, size, generator=generator)).Q
     return basis

@@ -7,6 +7,7 @@ import pytest
 
 from components.params import SCRATCH, GenerationParams, ModelParams, ScratchParams, SourceParams
 from components.rcmu.prompt import INSTRUCTION
+from components.sources.geometry import POSITIONS
 from components.sources.synthetic import COLORS, SHAPES, SIZES
 from components.training.model import build_from_scratch, make_processor
 from components.training.processor import Processor
@@ -31,6 +32,7 @@ LINE = "[1]: The information of the star located at (10,20),(300,400) in the ima
 @pytest.fixture(scope="session")
 def processor() -> Processor:
     words = [f"the {size} {color} {shape}" for size in SIZES for color in COLORS for shape in SHAPES]
+    words += [f"it is {position}" for position in POSITIONS] * 20
     params = ModelParams(base=SCRATCH, revision=None, min_pixels=784, max_pixels=12544, scratch=SHAPE)
     return make_processor(params, lambda: [*words, *[LINE + INSTRUCTION] * 20])
 

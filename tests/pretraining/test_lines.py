@@ -1,13 +1,24 @@
 """The second lesson: which token is to say what, and that the lower layers, and nothing else, learn it."""
 
 import random
+from collections.abc import Sequence
 
+import pytest
 import torch
 
 from components.generation.write import write_context
-from components.pretraining.lines import judge_lines, likeness_of, prompts_of, repeated, teach_lines
+from components.pretraining.lines import (
+    LINES,
+    Labels,
+    judge_lines,
+    judge_words,
+    likeness_of,
+    prompts_of,
+    repeated,
+    teach_lines,
+)
 from components.pretraining.recipe import Lines
-from components.rcmu import Split
+from components.rcmu import ContextSet, Scene, Split
 from components.sources.geometry import POSITIONS
 from components.sources.synthetic import COLORS, SHAPES, SIZES, draw_scene
 from components.training.processor import IGNORED, Processor
@@ -19,13 +30,20 @@ LABELLED = (
 KINDS = ("color", "shape", "size", "position")
 
 
+def labelled(
+    drawn: Sequence[tuple[Scene, ContextSet]], processor: Processor
+) -> tuple[torch.Tensor, Labels, torch.Tensor]:
+    inputs, labels, words = prompts_of(drawn, processor, random.Random(1))
+    return inputs["input_ids"], labels, words
+
+
 def test_labels_stand_where_a_box_ends_and_along_its_line(processor: Processor) -> None:
     scenes = [draw_scene(f"drawn-{n}", SOURCE, split=Split.TRAIN, seed=3) for n in range(12)]
     contexts = [write_context(scene, 0, GENERATION, seed=3) for scene in scenes]
-    inputs, labels = prompts_of(list(zip(scenes, contexts, strict=True)), processor)
+    rows, labels, _ = labelled(list(zip(scenes, contexts, strict=True)), processor)
     looks = iter(labels.looks.tolist())
     for scene, context, ids, ends, numbers in zip(
-        scenes, contexts, inputs["input_ids"], labels.ends, labels.numbers, strict=True
+        scenes, contexts, rows, labels.ends, labels.numbers, strict=True
     ):
         for k, told in enumerate(context.regions, start=1):
             region = scene.regions[told.region]
@@ -46,11 +64,9 @@ def test_values_in_a_text_are_labelled_with_their_kind(processor: Processor) -> 
     scenes = [draw_scene(f"drawn-{n}", SOURCE, split=Split.TRAIN, seed=3) for n in range(12)]
     two = GENERATION.model_copy(update={"facts_per_text": 2})
     contexts = [write_context(scene, 0, two, seed=3) for scene in scenes]
-    inputs, labels = prompts_of(list(zip(scenes, contexts, strict=True)), processor)
+    rows, labels, _ = labelled(list(zip(scenes, contexts, strict=True)), processor)
     found = set()
-    for context, ids, numbers, kinds in zip(
-        contexts, inputs["input_ids"], labels.numbers, labels.kinds, strict=True
-    ):
+    for context, ids, numbers, kinds in zip(contexts, rows, labels.numbers, labels.kinds, strict=True):
         assert ((kinds == IGNORED) | (numbers > 0)).all()
         for k, told in enumerate(context.regions, start=1):
             own = {
@@ -66,23 +82,71 @@ def test_values_in_a_text_are_labelled_with_their_kind(processor: Processor) -> 
 
 def test_each_attribute_is_asked_of_its_own_token(processor: Processor, fresh: Fresh) -> None:
     scene = draw_scene("drawn", SOURCE, split=Split.TRAIN, seed=3)
-    inputs, labels = prompts_of([(scene, write_context(scene, 0, GENERATION, seed=3))], processor)
+    rows, labels, _ = labelled([(scene, write_context(scene, 0, GENERATION, seed=3))], processor)
     likeness = likeness_of(fresh(), processor)
-    tokens = processor.tokenizer.convert_ids_to_tokens(inputs["input_ids"][0])
+    tokens = processor.tokenizer.convert_ids_to_tokens(rows[0])
     ends = labels.ends[0].nonzero().flatten().tolist()
     assert [tokens[end + 1 : end + 5] for end in ends] == [["Ġin", "Ġthe", "Ġimage", ":"]] * len(ends)
-    hidden = torch.zeros(1, len(tokens), likeness["line"].shape[0])
+    hidden = torch.zeros(1, len(tokens), likeness.words["line"].shape[0])
     for number in range(1, len(ends) + 1):
-        hidden[labels.numbers == number] = likeness["line"][:, number - 1]
+        hidden[labels.numbers == number] = likeness.words["line"][:, number - 1]
     assert judge_lines(hidden, labels, likeness)[1]["line"] == 1.0
     for number in range(len(LABELLED)):
-        hidden[labels.kinds == number] = likeness["kind"][:, number]
+        hidden[labels.kinds == number] = likeness.words["kind"][:, number]
     assert judge_lines(hidden, labels, likeness)[1]["kind"] == 1.0
     for end, looks in zip(ends, labels.looks.tolist(), strict=True):
         for token, (kind, word) in enumerate(zip(KINDS, looks, strict=True), start=end + 1):
-            hidden[0, token] = likeness[kind][:, word]
+            hidden[0, token] = likeness.words[kind][:, word]
     report = judge_lines(hidden, labels, likeness)[1]
     assert {report[kind] for kind in KINDS} == {1.0}
+    assert {report[f"found {kind}"] for kind in KINDS} != {1.0}
+    for end, looks in zip(ends, labels.looks.tolist(), strict=True):
+        for token, (kind, word) in enumerate(zip(KINDS, looks, strict=True), start=end + 1):
+            hidden[0, token] = likeness.before[:, likeness.tokens[kind][word]]
+    report = judge_lines(hidden, labels, likeness)[1]
+    assert {report[f"found {kind}"] for kind in KINDS} == {1.0}
+
+
+def test_the_question_is_of_all_words_for_looks_and_each_has_the_lines_that_it_fits(
+    processor: Processor,
+) -> None:
+    scenes = [draw_scene(f"drawn-{n}", SOURCE, split=Split.TRAIN, seed=3) for n in range(12)]
+    drawn = [(scene, write_context(scene, 0, GENERATION, seed=3)) for scene in scenes]
+    rows, _, fitting = labelled(drawn, processor)
+    orders, several = set(), 0
+    for (scene, context), ids, words in zip(drawn, rows, fitting, strict=True):
+        shown = [scene.regions[told.region] for told in context.regions]
+        seen = [{region.label, *(fact.value.split()[-1] for fact in region.facts)} for region in shown]
+        at = (words.sum(-1) > 0).nonzero().flatten().tolist()
+        asked = [processor.tokenizer.decode(ids[token]).strip() for token in at]
+        assert set(asked) == set().union(*seen)
+        for token, word in zip(at, asked, strict=True):
+            fits = [line for line, looks in enumerate(seen) if word in looks]
+            assert words[token].nonzero().flatten().tolist() == fits
+            assert words[token, fits].tolist() == pytest.approx([1 / len(fits)] * len(fits))
+            several += len(fits) > 1
+        question = processor.tokenizer.decode(ids).split("Which is")[1].split("<|im_end|>")[0]
+        every = [*COLORS, *SHAPES, *SIZES, *(position.split()[-1] for position in POSITIONS)]
+        assert sorted(question.split()) == sorted(every)
+        orders.add(tuple(question.split()))
+    assert fitting.shape == (*rows.shape, LINES)
+    assert len(orders) == len(scenes)
+    assert several > 5
+
+
+def test_a_word_is_right_where_its_likeliest_line_is_one_that_it_fits(
+    processor: Processor, fresh: Fresh
+) -> None:
+    likeness = likeness_of(fresh(), processor)
+    words = torch.zeros(1, 4, LINES)
+    words[0, 0, 0], words[0, 1, 1:3] = 1.0, 0.5
+    line = likeness.words["line"].T
+    right = torch.stack([line[0], line[1] + line[2], line[2], line[1]])[None]
+    good, report = judge_words(right, words, likeness)
+    bad, other = judge_words(right.roll(2, dims=1), words, likeness)
+    assert report == {"word": 1.0}
+    assert other["word"] < 1
+    assert bad > good
 
 
 def test_repeated_tokens_are_plain_and_end_as_they_began(processor: Processor) -> None:
@@ -101,12 +165,14 @@ def test_the_language_model_learns_and_nothing_else_changes(processor: Processor
     torch.set_num_threads(1)
     taught, same, before = fresh(), fresh(), fresh().state_dict()
     lesson = Lines(
-        source=SOURCE, generation=GENERATION, layers=2, steps=80, images=8, copies=4, learning_rate=8e-3
-    )
+        source=SOURCE, generation=GENERATION, layers=2, word_layers=3, steps=80, images=8, copies=4,
+        learning_rate=8e-3,
+    )  # fmt: skip
     right = [teach_lines(qwen, processor, lesson, seed=5) for qwen in (taught, same)]
     assert right[0] == right[1]
     assert right[0]["shape"] > 0.9  # it stands in the line
-    assert right[0]["copy"] > 0.1
+    assert right[0]["found shape"] > 0.9
+    assert right[0]["copy"] > 0.05
     assert len(taught.model.language_model.layers) == 3
     assert all(parameter.requires_grad for parameter in taught.parameters())
     for name, parameter in taught.named_parameters():

@@ -10,8 +10,8 @@ import torch
 
 from components.generation.write import write_context
 from components.pretraining.corpus import write_corpus
-from components.pretraining.lines import KINDS, likeness_of
-from components.pretraining.routes import LINES, Route, Routes, judge_asked, judge_words, route_of, routes_in
+from components.pretraining.lines import KINDS, LINES, likeness_of
+from components.pretraining.routes import Route, Routes, judge_asked, route_of, routes_in
 from components.pretraining.tasks import asked_of, listed_turns, skill_of, text_turns
 from components.rcmu import ContextSet, Scene, Split, Turn
 from components.rcmu.tables import read_contexts, read_scenes, read_turns
@@ -147,21 +147,13 @@ def test_labels_of_a_batch_stand_at_their_own_tokens(
 
 def test_what_is_labelled_is_judged(processor: Processor, fresh: Fresh) -> None:
     likeness = likeness_of(fresh(), processor)
-    words = torch.zeros(1, 4, LINES)
-    words[0, 0, 0], words[0, 1, 1:3] = 1.0, 0.5
     asked = torch.tensor([[IGNORED, IGNORED, 2, 1]])
     kinds = torch.tensor([[IGNORED, IGNORED, 4, IGNORED]])
-    routes = Routes(words, asked, kinds)
-    line, kind = likeness["line"].T, likeness["kind"].T
-    right = torch.stack([line[0], line[1] + line[2], line[2] + kind[4], line[1]])[None]
-    wrong = right.roll(1, dims=1)
-    good, report = judge_words(right, routes, likeness)
-    bad, other = judge_words(wrong, routes, likeness)
-    assert report == {"word": 1.0}
-    assert other["word"] < 1
-    assert bad > good
+    routes = Routes(torch.zeros(1, 4, LINES), asked, kinds)
+    line, kind = likeness.words["line"].T, likeness.words["kind"].T
+    right = torch.stack([line[0], line[1], line[2] + kind[4], line[1]])[None]
     good, report = judge_asked(right, routes, likeness)
-    bad, other = judge_asked(wrong, routes, likeness)
+    bad, other = judge_asked(right.roll(1, dims=1), routes, likeness)
     assert report == {"asked line": 1.0, "asked kind": 1.0}
     assert other["asked line"] < 1
     assert bad > good
