@@ -96,8 +96,8 @@ def carried(embeddings: torch.Tensor, *, heads: int, rope_theta: float) -> torch
     width = embeddings.shape[1]
     read, slots, _ = _subspaces(width, len(_matching(rope_theta, width // heads // 2)))
     marks: torch.Tensor = embeddings @ read.to(embeddings.device).T @ slots[0].to(embeddings.device)
-    length: torch.Tensor = embeddings.norm(dim=1).mean()
-    return marks / marks.norm(dim=1, keepdim=True) * length
+    scaled: torch.Tensor = marks / marks.norm(dim=1, keepdim=True) * embeddings.norm(dim=1).mean()
+    return scaled
 
 
 def _speed(rope_theta: float, half: int) -> torch.Tensor:
