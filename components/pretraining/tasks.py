@@ -10,7 +10,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from components.generation.facts import KINDS, capitalised, draw_facts, kinds_of
-from components.generation.questions import CLOSED_VALUES, VISUAL_QUESTIONS, contextual_expression
+from components.generation.questions import CLOSED_VALUES, contextual_expression
+from components.pretraining.wording import questions_of
 from components.rcmu import Box, ContextRegion, ContextSet, Fact, Region, Scene, Task, Turn, cited
 
 
@@ -118,9 +119,7 @@ def _at_each_box(scene: Scene, rng: random.Random) -> Iterator[Drawn]:
         yield Drawn("box_to_object", f"What is at {box}?", f"The {_whole(region)}.")
         key = rng.choice(list(CLOSED_VALUES))
         answer = f"It is {_visible(region)[key]}."
-        yield Drawn(
-            "box_to_looks", rng.choice(VISUAL_QUESTIONS[key]).format(e=f"the object at {box}"), answer
-        )
+        yield Drawn("box_to_looks", rng.choice(questions_of(key)).format(e=f"the object at {box}"), answer)
 
 
 def _looks(scene: Scene, rng: random.Random) -> Iterator[Drawn]:
@@ -129,7 +128,7 @@ def _looks(scene: Scene, rng: random.Random) -> Iterator[Drawn]:
     if keys:
         key = rng.choice(keys)
         answer = f"{capitalised(region.expression)} is {_visible(region)[key]}."
-        yield Drawn("looks", rng.choice(VISUAL_QUESTIONS[key]).format(e=region.expression), answer)
+        yield Drawn("looks", rng.choice(questions_of(key)).format(e=region.expression), answer)
 
 
 def _listed(lines: Sequence[_Line], rng: random.Random) -> Iterator[Drawn]:
@@ -138,7 +137,7 @@ def _listed(lines: Sequence[_Line], rng: random.Random) -> Iterator[Drawn]:
     for line in lines:
         if rng.random() < 0.5:
             key = rng.choice(list(CLOSED_VALUES))
-            question = rng.choice(VISUAL_QUESTIONS[key]).format(e=f"[{line.k}]")
+            question = rng.choice(questions_of(key)).format(e=f"[{line.k}]")
             yield Drawn("listed_looks", question, f"[{line.k}] is {_visible(line.seen)[key]}.", line.k, key)
         else:
             asked = _referred(line.seen, rng)
@@ -164,7 +163,7 @@ def _restated(lines: Sequence[_Line], rng: random.Random) -> Iterator[Drawn]:
 def _looked_up(lines: Sequence[_Line], rng: random.Random) -> Iterator[Drawn]:
     for line in rng.sample(lines, min(2, len(lines))):
         fact = rng.choice(line.told.facts)
-        question = rng.choice(KINDS[fact.key].questions)
+        question = rng.choice(questions_of(fact.key))
         question = question.format(e=f"[{line.k}]")
         answer = f"[{line.k}] {_states(fact)}.[{line.k}]"
         yield Drawn("index_to_fact", question, answer, line.k, fact.key)
@@ -175,7 +174,7 @@ def _boxes_in_lines(lines: Sequence[_Line], rng: random.Random) -> Iterator[Draw
     yield Drawn("index_to_box", f"Where is [{line.k}]?", f"{_coordinates(line.seen.box)}.[{line.k}]", line.k)
     line = rng.choice(lines)
     fact = rng.choice(line.told.facts)
-    question = rng.choice(KINDS[fact.key].questions).format(e=_boxed(line))
+    question = rng.choice(questions_of(fact.key)).format(e=_boxed(line))
     answer = f"The {line.seen.label} {_states(fact)}.[{line.k}]"
     yield Drawn("box_to_fact", question, answer, line.k, fact.key)
     if known := _unique_facts(lines):
@@ -202,7 +201,7 @@ def _found(lines: Sequence[_Line], rng: random.Random) -> Iterator[Drawn]:
         others = [other for other in line.told.facts if other.key != fact.key]
         if others:
             other = rng.choice(others)
-            question = rng.choice(KINDS[other.key].questions).format(
+            question = rng.choice(questions_of(other.key)).format(
                 e=contextual_expression(line.seen.label, fact)
             )
             answer = f"The {line.seen.label} {_states(other)}.[{line.k}]"
@@ -217,7 +216,9 @@ def _refused(scene: Scene, lines: Sequence[_Line], rng: random.Random) -> Iterat
         kind = rng.choice(missing)
         asked = f"the object of line {line.k}"  # its index would be a citation, and a refusal has none
         answer = f"Cannot be answered. The description does not specify the {kind.noun} of {asked}."
-        yield Drawn("missing_fact", rng.choice(kind.questions).format(e=asked), answer, line.k, kind.key)
+        yield Drawn(
+            "missing_fact", rng.choice(questions_of(kind.key)).format(e=asked), answer, line.k, kind.key
+        )
     line = rng.choice(lines)
     (fact,) = draw_facts(kinds_of(line.seen.label), 1, split=scene.split, rng=rng)
     if all(fact not in other.told.facts for other in lines):

@@ -27,7 +27,7 @@ SOURCE = SourceParams(
 )  # fmt: skip
 GENERATION = GenerationParams(context_sets=2, facts_per_text=2, questions_per_task=1)
 NUMBERS = range(40)
-ASKING = {"color": ("color",), "size": ("big", "size"), "position": ("Where", "which part")}
+ASKING = {"color": ("color",), "size": ("big", "size"), "position": ("here", "hich part")}
 COORDINATES = r"\(\d+,\d+\),\(\d+,\d+\)"
 
 
