@@ -6,7 +6,6 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from components.ablation.chance import without_link
 from components.ablation.choice import choose
 from components.ablation.variants import VARIANTS, Data, Variant
 from components.evaluation import evaluate_model
@@ -36,7 +35,7 @@ class Answer(Frozen):
     task: Task
     correct: bool  # by greedy decoding
     chosen: bool | None  # among its options, null where there are none
-    chance: float | None  # without a link between text and object
+    chance: float | None  # of the variant's guesser
     options: int | None
 
 
@@ -121,7 +120,7 @@ def _measure(
         variant=variant.name,
         seed=seed,
         citation_f1=_citation_f1(evaluation),
-        answers=tuple(_answers(model, changed, data, evaluation)),
+        answers=tuple(_answers(model, variant, changed, data, evaluation)),
     )
     unfinished = own / f".{RESULT}"
     unfinished.write_text(result.model_dump_json() + "\n", encoding="utf-8")
@@ -135,7 +134,7 @@ def _citation_f1(evaluation: Path) -> float:
     return float(metrics["citation_f1"]["value"])
 
 
-def _answers(model: Path, changed: Data, data: Data, evaluation: Path) -> Iterable[Answer]:
+def _answers(model: Path, variant: Variant, changed: Data, data: Data, evaluation: Path) -> Iterable[Answer]:
     scenes = {scene.scene_id: scene for scene in changed.scenes}
     contexts = {context.context_id: context for context in changed.contexts}
     turns = [turn for turn in changed.turns if turn.split is Split.BENCHMARK]
@@ -154,5 +153,5 @@ def _answers(model: Path, changed: Data, data: Data, evaluation: Path) -> Iterab
             correct=correct[turn.turn_id],
             chosen=choice.right if choice else None,
             options=choice.options if choice else None,
-            chance=without_link(turn, scenes[turn.scene_id], contexts[turn.context_id]),
+            chance=variant.guesser.chance(turn, scenes[turn.scene_id], contexts[turn.context_id]),
         )

@@ -9,6 +9,7 @@ import random
 from collections.abc import Callable
 from typing import NamedTuple
 
+from components.ablation.chance import NO_IMAGE, NO_LINK, NO_TEXTS, Guesser
 from components.rcmu import BOX_SCALE, Box, ContextSet, Scene, Split, Turn
 
 _WHOLE_IMAGE = Box(x1=0, y1=0, x2=BOX_SCALE, y2=BOX_SCALE)
@@ -30,6 +31,7 @@ class Variant(NamedTuple):
     name: str
     title: str  # in table and plot
     change: Callable[[Data, int], Data]  # of the data and a seed
+    guesser: Guesser = NO_LINK  # who lacks what it lacks; the rest is held against whoever lacks the link
     trains: bool = True  # else the base itself is judged
 
 
@@ -103,8 +105,8 @@ VARIANTS = (
     Variant("rcvit", "RCVIT", _as_it_is),
     Variant("without_boxes", "without boxes", _without_boxes),
     Variant("shuffled_boxes", "shuffled boxes", _shuffled_boxes),
-    Variant("without_texts", "without texts", _without_texts),
-    Variant("without_image", "without image", _without_image),
+    Variant("without_texts", "without texts", _without_texts, NO_TEXTS),
+    Variant("without_image", "without image", _without_image, NO_IMAGE),
     Variant("format_only", "format only", _format_only),
     Variant("half_the_data", "half the data", _half_the_data),
 )

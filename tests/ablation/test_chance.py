@@ -5,9 +5,10 @@ from collections import defaultdict
 
 import pytest
 
-from components.ablation.chance import without_link
+from components.ablation.chance import without_image, without_link, without_texts
 from components.ablation.choice import options_of
 from components.ablation.variants import Data
+from components.generation.facts import KINDS
 from components.rcmu import Task, Turn, without_citations
 
 
@@ -40,6 +41,60 @@ def test_the_chance_level_is_what_a_guesser_without_a_link_gets(data: Data) -> N
     for task in (Task.V2C, Task.C2V):
         assert right[task] == pytest.approx(expected[task], rel=0.03)
         assert expected[task] > 0
+
+
+def test_without_the_image_a_box_still_tells_size_and_part_of_the_image(data: Data) -> None:
+    scenes = {scene.scene_id: scene for scene in data.scenes}
+    contexts = {context.context_id: context for context in data.contexts}
+    seen = set()
+    for turn in data.turns:
+        scene, context = scenes[turn.scene_id], contexts[turn.context_id]
+        chance, linkless = without_image(turn, scene, context), without_link(turn, scene, context)
+        if turn.task not in (Task.V2C, Task.C2V):
+            assert chance is None
+            continue
+        assert chance is not None
+        assert linkless is not None
+        (claim,) = turn.claims
+        told = context.regions[claim.k - 1]
+        asked = scene.regions[told.region]
+        if turn.task is Task.C2V:
+            colors = ("red", "green", "blue", "yellow", "purple", "black")
+            assert chance == (pytest.approx(1 / 6) if claim.value in colors else 1.0)
+            continue
+        key = next(fact.key for fact in told.facts if fact.value == claim.value)
+        looks = {fact.key: fact.value for fact in asked.facts}
+        values = []
+        for line in context.regions:
+            other = scene.regions[line.region]
+            same = {fact.key: fact.value for fact in other.facts}
+            fits = other.label == asked.label
+            for told_by_box in ("size", "position"):
+                if looks[told_by_box] in turn.question:
+                    fits = fits and same[told_by_box] == looks[told_by_box]
+            values += [fact.value for fact in line.facts if fits and fact.key == key]
+        assert chance == pytest.approx(values.count(claim.value) / len(values))
+        if linkless < 1:
+            seen.add((looks["size"] in turn.question, looks["color"] in turn.question, chance == 1.0))
+    assert {(True, False, True), (False, True, False)} <= seen
+
+
+def test_without_the_texts_a_fact_is_one_of_its_kind_and_tells_no_object_apart(data: Data) -> None:
+    scenes = {scene.scene_id: scene for scene in data.scenes}
+    contexts = {context.context_id: context for context in data.contexts}
+    checked = 0
+    for turn in data.turns:
+        scene, context = scenes[turn.scene_id], contexts[turn.context_id]
+        chance = without_texts(turn, scene, context)
+        if turn.task is Task.V2C:
+            kinds = [k for k in KINDS.values() if turn.claims[0].value in k.values]
+            assert chance in [1 / len(kind.values) for kind in kinds]
+            checked += 1
+        elif turn.task is Task.C2V:
+            assert chance == without_link(turn, scene, context)
+        else:
+            assert chance is None
+    assert checked > 20
 
 
 def test_two_kinds_of_fact_may_have_one_value(data: Data) -> None:

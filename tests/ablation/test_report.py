@@ -60,22 +60,30 @@ def test_the_seeds_of_a_variant_are_pooled_and_chance_stands_beside(summary: Abl
     assert both.n == 2 * IMAGES
     assert both.low > rows["base"].decoded[Task.V2C].high
     assert rows["rcvit"].chosen[Task.V2C].n == IMAGES  # half of the questions have options
-    assert summary.chance == {Task.V2C: 0.5, Task.C2V: 0.25}
+    assert rows["rcvit"].chance == {Task.V2C: 0.5, Task.C2V: 0.25}
+    assert summary.odds == {"without a link": {Task.V2C: {"1/2": IMAGES}, Task.C2V: {"1/4": IMAGES}}}
     assert summary.chance_of_choice == {Task.V2C: 0.25, Task.C2V: 0.25}
     assert (summary.images, summary.questions) == (IMAGES, 2 * IMAGES)
 
 
 def test_table_and_picture_show_every_variant(summary: Ablation) -> None:
-    lines = table(summary).splitlines()
+    lines, chances = (part.splitlines() for part in table(summary).split("\n\n"))
     assert len({line.count("|") for line in lines}) == 1
     assert [line.split("|")[1].strip() for line in lines[2:]] == [
         "base, no RCVIT",
         "RCVIT",
         "without boxes",
-        "*chance*",
+        "*one over the options*",
     ]
     assert "80.0%" in lines[3]
-    assert "50.0%" in lines[-1]
+    assert "| 50.0% | 25.0% |" in lines[3]
+    assert "| 25.0% | 25.0% |" in lines[-1]
+    assert chances == [
+        "| chance | task | questions | 1/4 | 1/2 | mean |",
+        "| --- | --- | --- | --- | --- | --- |",
+        f"| without a link | V2C | {IMAGES} |  | {IMAGES} | 50.0% |",
+        f"| without a link | C2V | {IMAGES} | {IMAGES} |  | 25.0% |",
+    ]
     image = Image.open(io.BytesIO(picture(summary)))
     assert image.width > 900
     assert len(image.convert("RGB").getcolors(1 << 20) or []) > 50
