@@ -17,8 +17,14 @@ GIT = ["git", "-c", "user.name=test", "-c", "user.email=test@localhost"]
 SMALL: dict[str, dict[str, Any]] = {
     "source": {"scenes": 24, "benchmark_share": 0.25},
     "generation": {"context_sets": 1},
-    "model": {},
-    "training": {"sequence_tokens": 512, "steps": 24, "warmup_steps": 2, "checkpoint_every": 2},
+    "model": {"base": "scratch"},
+    "training": {
+        "sequence_tokens": 512,
+        "steps": 24,
+        "warmup_steps": 2,
+        "checkpoint_every": 2,
+        "learning_rates": {"vision": 4e-3, "merger": 4e-3, "language": 4e-3},
+    },
     "evaluation": {"max_new_tokens": 8, "bootstrap_resamples": 200, "report_scenes": 3},
 }
 SMALL_SHAPE = {
