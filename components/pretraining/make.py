@@ -15,7 +15,7 @@ from components.pretraining.answers import teach_answers
 from components.pretraining.corpus import write_corpus
 from components.pretraining.lessons import Report
 from components.pretraining.lines import teach_lines
-from components.pretraining.recipe import RECIPE, Recipe, load_recipe
+from components.pretraining.recipe import RECIPE, Lines, Recipe, load_recipe
 from components.pretraining.sight import teach_sight
 from components.pretraining.skills import measure_skills
 from components.process import die_with_owner
@@ -45,16 +45,20 @@ def make_base(recipe: Recipe, *, work: Path, folder: Path) -> None:
     _write(recipe, corpus, answers.source, Split.TRAIN)
     source = answers.source.model_copy(update={"scenes": recipe.held_out_scenes})
     _write(recipe, held_out, source, Split.BENCHMARK)
-    sight, lines, model = work / "1-sight", work / "2-lines", work / "3-answers"
+    sight, model = work / "1-sight", work / "3-answers"
     if not sight.exists():
         with whole_folder(sight) as building:
             _teach_sight(recipe, corpus, building)
-    if not lines.exists():
-        with whole_folder(lines) as building:
-            _teach_lines(recipe, sight, building)
+    taught = sight
+    for number, lesson in enumerate(recipe.lines, start=1):
+        before, taught = taught, work / f"2-lines-{number}"
+        if not taught.exists():
+            with whole_folder(taught) as building:
+                # Each with a seed of its own: it draws new scenes.
+                _teach_lines(recipe, lesson, before, building, seed=recipe.seed + number - 1)
     if not model.exists():
         with whole_folder(model) as building:
-            _teach_answers(recipe, lines, corpus, building)
+            _teach_answers(recipe, taught, corpus, building)
     skills = measure_skills(model, held_out, _DECODING)
     for skill, measured in skills.items():
         print(f"| {skill} | {measured.exact} of {measured.n} | {measured.exact / measured.n:.1%} |")
@@ -93,10 +97,10 @@ def _teach_sight(recipe: Recipe, corpus: Path, folder: Path) -> None:
     _save(model, processor, folder, teach_sight(model, processor, recipe.sight, seed=recipe.seed))
 
 
-def _teach_lines(recipe: Recipe, sight: Path, folder: Path) -> None:
-    params = _model_params(recipe, str(sight))
+def _teach_lines(recipe: Recipe, lesson: Lines, before: Path, folder: Path, *, seed: int) -> None:
+    params = _model_params(recipe, str(before))
     model, processor = load_base(params), make_processor(params, tuple)
-    _save(model, processor, folder, teach_lines(model, processor, recipe.lines, seed=recipe.seed))
+    _save(model, processor, folder, teach_lines(model, processor, lesson, seed=seed))
 
 
 def _teach_answers(recipe: Recipe, lines: Path, corpus: Path, folder: Path) -> None:

@@ -60,7 +60,7 @@ class Recipe(_Section):
     pixels: tuple[int, int]  # smallest and largest image after resizing
     model: ScratchParams
     sight: Sight
-    lines: Lines
+    lines: tuple[Lines, ...] = Field(min_length=1)  # given one after the other
     answers: Answers
     held_out_scenes: int = Field(ge=1)  # of the third lesson's kind, which the skills are measured on
 
