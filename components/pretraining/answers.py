@@ -114,6 +114,7 @@ def teach_answers(
             judge,
             steps=lesson.steps,
             learning_rate=lesson.learning_rate,
+            query_key_decay=lesson.query_key_decay,
         )
     finally:
         for hook in hooks:

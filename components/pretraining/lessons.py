@@ -1,7 +1,8 @@
 """What the lessons share that put a label on tokens instead of an answer behind them."""
 
+import re
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from tqdm import trange
@@ -39,25 +40,32 @@ def learn(
     *,
     steps: int,
     learning_rate: float,
+    query_key_decay: float | None = None,
 ) -> Report:
     """Train `parameters` on the loss that `judge` gives for the number of a step; the last reports' mean.
 
     No other parameter of the model gets a gradient meanwhile.
+
+    Muon's steps are as long for a small gradient as for a large one. So queries and keys that do not know yet
+    what to look for grow until one token has all the attention, and no gradient is left to find another by. A
+    weight decay of their own keeps them short. (Kimi K2 bounds the scores instead: arXiv 2507.20534, 2.1.)
     """
     before = [parameter.requires_grad for parameter in model.parameters()]
     model.requires_grad_(False)
     for parameter in parameters:
         parameter.requires_grad_(True)
-    optimizer = Muon(
-        [
-            {
-                "params": [p for p in parameters if p.dim() == 2],
-                "weight_decay": _WEIGHT_DECAY,
-                "orthogonal": True,
-            },
-            {"params": [p for p in parameters if p.dim() != 2]},
-        ]
-    )
+    names = {id(p): name for name, p in model.named_parameters()}
+    asking, rest = list[torch.nn.Parameter](), list[torch.nn.Parameter]()
+    for parameter in parameters:
+        apart = query_key_decay is not None and re.search(r"\.[qk]_proj\.", names.get(id(parameter), ""))
+        (asking if apart else rest).append(parameter)
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in rest if p.dim() == 2], "weight_decay": _WEIGHT_DECAY, "orthogonal": True},
+        {"params": [p for p in asking if p.dim() == 2], "weight_decay": query_key_decay, "orthogonal": True},
+        {"params": [p for p in rest if p.dim() != 2]},
+        {"params": [p for p in asking if p.dim() != 2], "weight_decay": query_key_decay},
+    ]
+    optimizer = Muon([group for group in groups if group["params"]])
     reports: list[Report] = []
     with trange(steps, desc=name, unit="step", mininterval=2) as progress:
         for step in progress:

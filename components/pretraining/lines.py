@@ -97,15 +97,17 @@ def teach_lines(
             processor,
             random.Random(f"{seed}:words:{step}"),  # noqa: S311 - makes data, not keys
         )
-        language.layers = whole[: lesson.word_layers]
+        language.layers = whole[: lesson.word_layers or lesson.layers]
         try:
             output = model.model(**inputs, use_cache=False, output_hidden_states=True)
         finally:
             language.layers = whole
         loss, report = judge_lines(output.hidden_states[lesson.layers], labels, likeness)
-        fitting, fit = judge_words(output.last_hidden_state, words, likeness)
+        if lesson.word_layers:
+            fitting, fit = judge_words(output.last_hidden_state, words, likeness)
+            loss, report = loss + fitting, report | fit
         copied, right = judge_copies(model, processor, lesson.copies, f"{seed}:copies:{step}")
-        return loss + fitting + copied, report | fit | right
+        return loss + copied, report | right
 
     return learn(
         "lines",
@@ -114,6 +116,7 @@ def teach_lines(
         judge,
         steps=lesson.steps,
         learning_rate=lesson.learning_rate,
+        query_key_decay=lesson.query_key_decay,
     )
 
 

@@ -30,11 +30,13 @@ class Lines(_Section):
     source: SourceParams  # as above
     generation: GenerationParams
     layers: int = Field(ge=1)  # after so many the labels along the lines stand
-    word_layers: int = Field(ge=1)  # after so many more a question's words know the lines that they fit
+    # After so many more a question's words know the lines that they fit; null: they are not asked yet.
+    word_layers: int | None = Field(ge=1)
     steps: int = Field(ge=1)
     images: int = Field(ge=1)  # a step, each with one set of texts
     copies: int = Field(ge=1)  # sequences of random tokens a step
     learning_rate: float = Field(gt=0)
+    query_key_decay: float | None = Field(ge=0)  # of what makes the attention's scores; null: as of the rest
 
 
 class Answers(_Section):
@@ -44,13 +46,14 @@ class Answers(_Section):
     source: SourceParams
     generation: GenerationParams
     layers: int = Field(ge=1)  # as above
-    word_layers: int = Field(ge=1)  # as above
+    word_layers: int = Field(ge=1)
     asked_layers: int = Field(ge=1)  # after so many more it is known what is asked for
     steps: int = Field(ge=1)
     sequences: int = Field(ge=1)  # a step
     sequence_tokens: int = Field(ge=1)
     copies: int = Field(ge=1)
     learning_rate: float = Field(gt=0)
+    query_key_decay: float | None = Field(ge=0)
 
 
 class Recipe(_Section):

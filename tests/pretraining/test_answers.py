@@ -34,6 +34,7 @@ def lesson(steps: int) -> Answers:
     return Answers(
         about=("listed", "texts"), source=SOURCE, generation=GENERATION, layers=2, word_layers=2,
         asked_layers=3, steps=steps, sequences=1, sequence_tokens=900, copies=2, learning_rate=8e-3,
+        query_key_decay=None,
     )  # fmt: skip
 
 

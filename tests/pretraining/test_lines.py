@@ -1,6 +1,7 @@
 """The second lesson: which token is to say what, and that the lower layers, and nothing else, learn it."""
 
 import random
+import re
 from collections.abc import Sequence
 
 import pytest
@@ -166,7 +167,7 @@ def test_the_language_model_learns_and_nothing_else_changes(processor: Processor
     taught, same, before = fresh(), fresh(), fresh().state_dict()
     lesson = Lines(
         source=SOURCE, generation=GENERATION, layers=2, word_layers=3, steps=80, images=8, copies=4,
-        learning_rate=8e-3,
+        learning_rate=8e-3, query_key_decay=None,
     )  # fmt: skip
     right = [teach_lines(qwen, processor, lesson, seed=5) for qwen in (taught, same)]
     assert right[0] == right[1]
@@ -181,3 +182,30 @@ def test_the_language_model_learns_and_nothing_else_changes(processor: Processor
         trained = "language_model.layers." in name
         assert torch.equal(weights, before[name]) == (not trained), name
         assert torch.equal(weights, same.state_dict()[name]), name
+
+
+def test_words_are_not_asked_before_their_layer_is_named(processor: Processor, fresh: Fresh) -> None:
+    lesson = Lines(
+        source=SOURCE, generation=GENERATION, layers=2, word_layers=None, steps=2, images=2, copies=2,
+        learning_rate=8e-3, query_key_decay=None,
+    )  # fmt: skip
+    right = teach_lines(fresh(), processor, lesson, seed=5)
+    assert "word" not in right
+    asked = teach_lines(fresh(), processor, lesson.model_copy(update={"word_layers": 3}), seed=5)
+    assert set(asked) == {"word", *right}
+
+
+def test_queries_and_keys_alone_are_kept_short(processor: Processor, fresh: Fresh) -> None:
+    lesson = Lines(
+        source=SOURCE, generation=GENERATION, layers=2, word_layers=None, steps=1, images=2, copies=2,
+        learning_rate=8e-3, query_key_decay=None,
+    )  # fmt: skip
+    free, short, before = fresh(), fresh(), fresh().state_dict()
+    teach_lines(free, processor, lesson, seed=5)
+    teach_lines(short, processor, lesson.model_copy(update={"query_key_decay": 50.0}), seed=5)
+    rate = 8e-3 / 30  # of the first step
+    for name, weights in short.state_dict().items():
+        kept = before[name] * (1 - 50.0 * rate) if re.search(r"[qk]_proj", name) else before[name]
+        freely = free.state_dict()[name] - before[name] * (1 - 0.01 * rate * (weights.dim() == 2))
+        if "language_model.layers." in name:
+            torch.testing.assert_close(weights - kept, freely, rtol=0, atol=1e-6)
