@@ -208,4 +208,4 @@ def test_queries_and_keys_alone_are_kept_short(processor: Processor, fresh: Fres
         kept = before[name] * (1 - 50.0 * rate) if re.search(r"[qk]_proj", name) else before[name]
         freely = free.state_dict()[name] - before[name] * (1 - 0.01 * rate * (weights.dim() == 2))
         if "language_model.layers." in name:
-            torch.testing.assert_close(weights - kept, freely, rtol=0, atol=1e-6)
+            torch.testing.assert_close(weights - kept, freely, rtol=0, atol=1e-5)
