@@ -20,6 +20,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "model": {"base": "scratch"},
     "training": {
         "sequence_tokens": 512,
+        "micro_batch_size": 2,
         "steps": 24,
         "warmup_steps": 2,
         "checkpoint_every": 2,
