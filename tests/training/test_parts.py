@@ -146,7 +146,7 @@ def test_merged_adapters_answer_as_unmerged_ones(
 def test_adapters_need_a_rate(repo: Path) -> None:
     content = load_params(repo / "params.yaml").training.model_dump()
     content["lora"] = LORA.model_dump()
-    content["learning_rates"]["language"] = None
+    content["learning_rates"] = {"vision": 1e-5, "merger": None, "language": None}
     with pytest.raises(ValidationError, match="adapters"):
         TrainingParams.model_validate(content)
     content["learning_rates"] |= {"vision": None, "merger": None}
