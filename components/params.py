@@ -11,6 +11,7 @@ from components.errors import ParamsError
 
 SCRATCH = "scratch"  # random weights
 TINY_BASE = "tiny"  # what ships with the package
+PhotoKind = Literal["coco", "refcoco", "flickr30k_entities", "visual_genome", "toloka"]
 
 
 class _Section(BaseModel):
@@ -20,9 +21,10 @@ class _Section(BaseModel):
 class SourceParams(_Section):
     """Where scenes come from."""
 
-    kind: Literal["synthetic", "coco"]
-    annotations: str | None  # COCO JSON inside the workspace, under data/; coco only
-    scenes: int | None = Field(gt=1)  # images in all; null takes all that a coco file has
+    kind: Literal["synthetic"] | PhotoKind
+    annotations: str | None  # what the reader takes, inside the workspace, under data/; photos only
+    skip_broken: bool  # leave broken records out and list them, instead of an error; photos only
+    scenes: int | None = Field(gt=1)  # images in all; null takes all photos
     benchmark_share: float = Field(gt=0, lt=1)  # share of images kept for the benchmark
     max_regions: int = Field(ge=1, le=20)  # objects per image
     image_size: int = Field(ge=56, le=1024)  # pixels a side; synthetic only
@@ -31,9 +33,9 @@ class SourceParams(_Section):
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
-        if self.kind == "coco" and self.annotations is None:
+        if self.kind != "synthetic" and self.annotations is None:
             raise ValueError(
-                "source.kind coco needs source.annotations: `rcvit data import` prints the value"
+                f"source.kind {self.kind} needs source.annotations: `rcvit data import` prints the value"
             )
         if self.kind == "synthetic" and self.scenes is None:
             raise ValueError("source.kind synthetic needs source.scenes")

@@ -91,17 +91,32 @@ def params_use(profile: Annotated[str, typer.Argument(help="A name of infra/prof
 
 @data_app.command("import")
 def data_import(
-    path: Annotated[Path, typer.Argument(help="A folder with annotations.json and its images.")],
+    path: Annotated[Path, typer.Argument(help="A folder with annotations and images, or the annotations.")],
+    kind: Annotated[
+        str, typer.Option(help="coco, refcoco, flickr30k_entities, visual_genome or toloka.")
+    ] = "coco",
     name: Annotated[str | None, typer.Option(help="Its name under data/; else the folder's.")] = None,
+    skip_broken: Annotated[bool, typer.Option(help="Leave broken records out, and list them.")] = False,
 ) -> None:
-    """Check photos in COCO layout and bring them into the checkout, under DVC."""
-    from components.sources import import_folder
+    """Check photos with boxes and bring them into the checkout, under DVC."""
+    from typing import get_args
 
-    annotations = import_folder(path, name=name, workspace=_checkout())
+    from components.params import PhotoKind
+    from components.sources import import_photos
+
+    known = {str(value): value for value in get_args(PhotoKind)}
+    if kind not in known:
+        raise typer.BadParameter(f"{kind!r} is none of {', '.join(known)}", param_hint="--kind")
+    annotations = import_photos(
+        path, kind=known[kind], name=name, skip_broken=skip_broken, workspace=_checkout()
+    )
     imported = annotations.parts[1]
     typer.echo(f"data/{imported} is in, under DVC. Next:")
     typer.echo(f"  git add data && git commit -m 'Import {imported}'")
-    typer.echo(f"  source.kind: coco, source.annotations: {annotations}   (as in infra/profiles/photos.yaml)")
+    broken = ", source.skip_broken: true" if skip_broken else ""
+    typer.echo(
+        f"  source.kind: {kind}, source.annotations: {annotations}{broken}   (see infra/profiles/photos.yaml)"
+    )
     typer.echo("  rcvit run --profile photos")
 
 

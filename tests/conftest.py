@@ -30,7 +30,17 @@ def repo() -> Path:
 @pytest.fixture(scope="session")
 def real_regions() -> Path:
     """Real photos with boxes and phrases in COCO layout; they are not part of the repository."""
-    folder = SHARED / "real_regions"
+    return _shared("real_regions")
+
+
+@pytest.fixture(scope="session")
+def source_formats(real_regions: Path) -> Path:
+    """Small files in the formats that the readers take; the photos they name are those of `real_regions`."""
+    return _shared("source_formats")
+
+
+def _shared(name: str) -> Path:
+    folder = SHARED / name
     if not folder.is_dir():
-        pytest.skip(f"{folder} is absent: set RCVIT_TEST_DATA to a folder that holds real_regions")
+        pytest.skip(f"{folder} is absent: set RCVIT_TEST_DATA to a folder that holds {name}")
     return folder

@@ -11,10 +11,12 @@ from typing import Any
 from tqdm import tqdm
 
 from components.errors import DataError
-from components.params import SourceParams
+from components.params import PhotoKind, SourceParams
 from components.rcmu import Region, Scene, Split, special_token_strings
 from components.rcmu.tables import SCENES, write_models
-from components.sources.coco import Photo, read_coco, scene_of, usable_regions
+from components.sources.photos import Photo
+from components.sources.readers import read_photos
+from components.sources.regions import scene_of, usable_regions
 from components.sources.splits import assign_splits
 from components.sources.synthetic import draw_scene
 
@@ -31,14 +33,14 @@ def write_scenes(params: SourceParams, *, seed: int, workspace: Path, folder: Pa
         folder: an existing folder.
 
     Raises:
-        DataError: when the COCO file or an image of it is broken, or holds too few scenes.
+        DataError: when the annotations or an image are broken, or there are too few scenes.
         ParamsError: when the params ask for a scene that cannot be drawn.
     """
     summary = _Summary(params.kind)
     if params.kind == "synthetic":
         scenes = _synthetic(params, seed=seed)
     else:
-        scenes = _coco(params, seed=seed, workspace=workspace, skipped=summary.skipped)
+        scenes = _photos(params, params.kind, seed=seed, workspace=workspace, summary=summary)
     write_models(folder / "scenes.parquet", SCENES, summary.counting(scenes))
     text = json.dumps(summary.as_json(), indent=1, sort_keys=True) + "\n"
     (folder / "summary.json").write_text(text, encoding="utf-8")
@@ -53,22 +55,31 @@ def _synthetic(params: SourceParams, *, seed: int) -> Iterator[Scene]:
         yield draw_scene(scene_id, params, split=splits[scene_id], seed=seed)
 
 
-def _coco(params: SourceParams, *, seed: int, workspace: Path, skipped: Skipped) -> Iterator[Scene]:
+def _photos(
+    params: SourceParams, kind: PhotoKind, *, seed: int, workspace: Path, summary: "_Summary"
+) -> Iterator[Scene]:
+    skipped = summary.skipped
     annotations = (workspace / (params.annotations or "")).resolve()
     if not annotations.is_relative_to(workspace.resolve()):
         raise DataError(
             f"source.annotations {params.annotations!r} leaves the workspace",
             hint="`rcvit data import PATH` brings photos in and prints the value",
         )
+    reading = read_photos(kind, annotations, skip_broken=params.skip_broken)
+    if reading.skipped:
+        skipped["broken record"] += [f"{where}: {what}" for where, what in reading.skipped]
     usable: list[tuple[Photo, tuple[Region, ...]]] = []
-    for photo in read_coco(annotations):
-        regions, left_out = usable_regions(photo, max_regions=params.max_regions)
-        for annotation_id, why in left_out.items():
-            skipped[f"annotation: {why}"].append(annotation_id)
-        if regions:
-            usable.append((photo, regions))
+    for photo in reading.photos:
+        found = usable_regions(photo.record.objects, max_regions=params.max_regions)
+        for object_id, why in found.skipped.items():
+            skipped[f"annotation: {why}"].append(object_id)
+        if found.regions:
+            usable.append((photo, found.regions))
+            summary.filled.update(f"an expression from {what}" for what in found.filled.values())
         else:
-            skipped["image: no usable region"].append(photo.scene_id)
+            skipped["image: no usable region"].append(photo.record.scene_id)
+        summary.lacks["a phrase of its own"] += sum(not item.phrase for item in photo.record.objects)
+        summary.lacks["a caption"] += not photo.record.caption
     if params.scenes is not None and params.scenes > len(usable):
         raise DataError(
             f"{annotations} has {len(usable)} usable image(s), source.scenes asks for {params.scenes}",
@@ -78,16 +89,16 @@ def _coco(params: SourceParams, *, seed: int, workspace: Path, skipped: Skipped)
         rng = random.Random(f"{seed}:sample")  # noqa: S311 - makes data, not keys
         chosen = set(rng.sample(range(len(usable)), params.scenes))
         skipped["image: beyond source.scenes"] += [
-            photo.scene_id for index, (photo, _) in enumerate(usable) if index not in chosen
+            photo.record.scene_id for index, (photo, _) in enumerate(usable) if index not in chosen
         ]
         usable = [pair for index, pair in enumerate(usable) if index in chosen]
     splits = assign_splits(
-        {photo.scene_id: [region.instance_id for region in regions] for photo, regions in usable},
+        {photo.record.scene_id: [region.instance_id for region in regions] for photo, regions in usable},
         benchmark_share=params.benchmark_share,
         seed=seed,
     )
     for photo, regions in usable:
-        yield scene_of(photo, regions, split=splits[photo.scene_id])
+        yield scene_of(photo, regions, split=splits[photo.record.scene_id])
 
 
 class _Summary:
@@ -96,6 +107,8 @@ class _Summary:
     def __init__(self, kind: str) -> None:
         self.kind = kind
         self.skipped: Skipped = defaultdict(list)
+        self.filled: Counter[str] = Counter()  # what was made -> of how many regions
+        self.lacks: Counter[str] = Counter()  # what the source does not give -> to how many images or objects
         self._scenes: Counter[str] = Counter()
         self._regions: Counter[str] = Counter()
         self._special: list[dict[str, Any]] = []
@@ -124,12 +137,16 @@ class _Summary:
             "scenes": {str(split): self._scenes[split] for split in Split},
             "regions": {str(split): self._regions[split] for split in Split},
             "skipped": {why: {"count": len(ids), "ids": ids} for why, ids in self.skipped.items() if ids},
+            "lacks": dict(self.lacks),
+            "filled": dict(self.filled),
             "special_token_strings": {"count": len(self._special), "texts": self._special},
         }
 
     def line(self) -> str:
         """For the terminal."""
         parts = [f"{self._scenes[s]} {s} scenes with {self._regions[s]} regions" for s in Split]
+        parts += [f"{number} without {what}" for what, number in self.lacks.items() if number]
+        parts += [f"{number} got {what}" for what, number in self.filled.items()]
         parts += [f"skipped {len(ids)} ({why})" for why, ids in self.skipped.items() if ids]
         if self._special:
             parts.append(f"{len(self._special)} text(s) hold special-token strings, kept as plain text")

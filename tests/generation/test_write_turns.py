@@ -23,6 +23,7 @@ from components.sources.synthetic import COLORS, SIZES
 SYNTHETIC = SourceParams(
     kind="synthetic",
     annotations=None,
+    skip_broken=False,
     scenes=40,
     benchmark_share=0.3,
     max_regions=4,
@@ -129,6 +130,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory, real_regions: Path) -> Data
     source = SourceParams(
         kind="coco",
         annotations="data/annotations.json",
+        skip_broken=False,
         scenes=None,
         benchmark_share=0.25,
         max_regions=4,

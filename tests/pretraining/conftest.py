@@ -22,7 +22,8 @@ SHAPE = ScratchParams(
     rope_theta=1e4, mrope_section=(2, 6, 8),
 )  # fmt: skip
 SOURCE = SourceParams(
-    kind="synthetic", annotations=None, scenes=8, benchmark_share=0.5, max_regions=3, image_size=56,
+    kind="synthetic", annotations=None, skip_broken=False,
+    scenes=8, benchmark_share=0.5, max_regions=3, image_size=56,
     min_regions=1, twins_share=0.5,
 )  # fmt: skip
 GENERATION = GenerationParams(context_sets=2, facts_per_text=1, questions_per_task=1)

@@ -15,7 +15,8 @@ from components.training.processor import Processor
 from components.training.tokenizer import train_tokenizer
 
 SOURCE = SourceParams(
-    kind="synthetic", annotations=None, scenes=6, benchmark_share=0.5, max_regions=3, image_size=56,
+    kind="synthetic", annotations=None, skip_broken=False,
+    scenes=6, benchmark_share=0.5, max_regions=3, image_size=56,
     min_regions=2, twins_share=0.8,
 )  # fmt: skip
 GENERATION = GenerationParams(context_sets=2, facts_per_text=2, questions_per_task=1)

@@ -14,7 +14,8 @@ from components.training.processor import IGNORED, Processor
 from tests.pretraining.conftest import Fresh
 
 SOURCE = SourceParams(
-    kind="synthetic", annotations=None, scenes=2, benchmark_share=0.5, max_regions=2, image_size=112,
+    kind="synthetic", annotations=None, skip_broken=False,
+    scenes=2, benchmark_share=0.5, max_regions=2, image_size=112,
     min_regions=2, twins_share=0.5,
 )  # fmt: skip
 LESSON = Sight(source=SOURCE, steps=40, images=16, learning_rate=1.5e-2)

@@ -22,7 +22,8 @@ from components.rcmu import ContextSet, Scene, Split, Task, Turn
 from components.sources.synthetic import draw_scene
 
 SOURCE = SourceParams(
-    kind="synthetic", annotations=None, scenes=2, benchmark_share=0.5, max_regions=3, image_size=112,
+    kind="synthetic", annotations=None, skip_broken=False,
+    scenes=2, benchmark_share=0.5, max_regions=3, image_size=112,
     min_regions=2, twins_share=0.8,
 )  # fmt: skip
 GENERATION = GenerationParams(context_sets=2, facts_per_text=2, questions_per_task=1)

@@ -13,8 +13,10 @@ from PIL import Image
 
 from components.errors import DataError
 from components.rcmu import Split
-from components.sources.coco import read_coco, scene_of, usable_regions
 from components.sources.geometry import LEFT, MIDDLE, RIGHT, position_of, scaled_box
+from components.sources.photos import Photo
+from components.sources.readers import read_photos
+from components.sources.regions import scene_of, usable_regions
 
 Content = dict[str, Any]
 
@@ -50,6 +52,10 @@ def folder(tmp_path: Path) -> Path:
     return folder
 
 
+def read(path: Path) -> list[Photo]:
+    return read_photos("coco", path, skip_broken=False).photos
+
+
 def edit(folder: Path, change: Callable[[Content], object]) -> Path:
     path = folder / "annotations.json"
     content = json.loads(path.read_text())
@@ -59,10 +65,11 @@ def edit(folder: Path, change: Callable[[Content], object]) -> Path:
 
 
 def test_clean_photos_become_scenes(folder: Path) -> None:
-    first, second = read_coco(folder / "annotations.json")
-    regions, skipped = usable_regions(first, max_regions=5)
+    first, second = read(folder / "annotations.json")
+    regions, skipped, filled = usable_regions(first.record.objects, max_regions=5)
     scene = scene_of(first, regions, split=Split.TRAIN)
     assert not skipped
+    assert not filled
     assert scene.image == (folder / "images/a.jpg").read_bytes()
     assert scene.caption == "Two dogs (3)."
     assert scene.attribution == "u; CC BY; https://example.org/by"
@@ -70,7 +77,8 @@ def test_clean_photos_become_scenes(folder: Path) -> None:
     assert scene.regions[0].box.model_dump() == {"x1": 750, "y1": 0, "x2": 1000, "y2": 1000}
     facts = {fact.key: fact.value for fact in scene.regions[0].facts}
     assert facts == {"position": RIGHT, "appearance": "the wet dog"}
-    ((person,), _) = usable_regions(second, max_regions=5)
+    ((person,), _, filled) = usable_regions(second.record.objects, max_regions=5)
+    assert filled == {"3": "the label"}
     assert person.expression == "the person"
     assert [fact.key for fact in person.facts] == ["position"]
 
@@ -119,7 +127,7 @@ def image(number: int, **values: object) -> Callable[[Content], object]:
 def test_each_defect_is_named(folder: Path, change: Callable[[Content], object], named: str) -> None:
     path = edit(folder, change)
     with pytest.raises(DataError, match=named) as caught:
-        read_coco(path)
+        read(path)
     assert str(path) in caught.value.message
     assert caught.value.hint
 
@@ -136,20 +144,20 @@ def test_each_defect_is_named(folder: Path, change: Callable[[Content], object],
 def test_what_is_no_coco_file_is_refused(folder: Path, content: bytes, named: str) -> None:
     (folder / "annotations.json").write_bytes(content)
     with pytest.raises(DataError, match=named):
-        read_coco(folder / "annotations.json")
+        read(folder / "annotations.json")
 
 
 @pytest.mark.parametrize("kept", [0, 10, 400])
 def test_a_truncated_image_is_named(folder: Path, kept: int) -> None:
     (folder / "b.jpg").write_bytes((folder / "b.jpg").read_bytes()[:kept])
     with pytest.raises(DataError, match=r"images\[1\] \(id 8\): file_name 'b.jpg'"):
-        read_coco(folder / "annotations.json")
+        read(folder / "annotations.json")
 
 
 def test_only_png_and_jpeg_are_opened(folder: Path) -> None:
     Image.new("RGB", (200, 100)).save(folder / "b.jpg", "GIF")
     with pytest.raises(DataError, match="not a PNG or JPEG"):
-        read_coco(folder / "annotations.json")
+        read(folder / "annotations.json")
 
 
 def test_a_link_out_of_the_folder_is_not_followed(folder: Path, tmp_path: Path) -> None:
@@ -157,7 +165,7 @@ def test_a_link_out_of_the_folder_is_not_followed(folder: Path, tmp_path: Path) 
     (folder / "b.jpg").unlink()
     (folder / "b.jpg").symlink_to(tmp_path / "secret.jpg")
     with pytest.raises(DataError, match="leaves"):
-        read_coco(folder / "annotations.json")
+        read(folder / "annotations.json")
 
 
 def test_all_mistakes_come_together_the_first_twenty_in_words(folder: Path) -> None:
@@ -167,7 +175,7 @@ def test_all_mistakes_come_together_the_first_twenty_in_words(folder: Path) -> N
         content["annotations"] += [{"id": 100 + n} for n in range(30)]
 
     with pytest.raises(DataError, match=r"has 92 mistake\(s\)") as caught:  # 30 records lack 3 keys each
-        read_coco(edit(folder, spoil))
+        read(edit(folder, spoil))
     assert caught.value.message.count("\n") == 21
     assert "and 72 more" in caught.value.message
 
@@ -184,12 +192,12 @@ def test_what_cannot_be_referred_to_is_skipped_with_a_reason(folder: Path) -> No
             {"id": 15, "bbox": [0, 0, 9, 9], "phrase": "the smallest dot", **box},
         ]
 
-    _, photo = read_coco(edit(folder, add))
-    regions, skipped = usable_regions(photo, max_regions=2)
+    _, photo = read(edit(folder, add))
+    regions, skipped, _ = usable_regions(photo.record.objects, max_regions=2)
     assert [region.expression for region in regions] == ["the person", "the dot"]
     assert skipped == {
         "10": "iscrowd",
-        "11": "no phrase, and the label is not unique in its image",
+        "11": "no phrase, and label and position are not unique in its image",
         "12": "the phrase is not unique in its image",
         "13": "the phrase is not unique in its image",
         "15": "beyond the largest source.max_regions of its image",
@@ -207,8 +215,8 @@ def test_what_cannot_be_referred_to_is_skipped_with_a_reason(folder: Path) -> No
 def test_a_position_is_a_fact_only_where_it_is_plain(
     folder: Path, phrase: str, bbox: list[int], keys: list[str]
 ) -> None:
-    first, _ = read_coco(edit(folder, annotation(0, phrase=phrase, bbox=bbox)))
-    regions, _ = usable_regions(first, max_regions=5)
+    first, _ = read(edit(folder, annotation(0, phrase=phrase, bbox=bbox)))
+    regions, _, _ = usable_regions(first.record.objects, max_regions=5)
     (region,) = (region for region in regions if region.expression == phrase)
     assert [fact.key for fact in region.facts] == keys
 

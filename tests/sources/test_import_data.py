@@ -9,7 +9,11 @@ from pathlib import Path
 import pytest
 
 from components.errors import DataError, SettingsError
-from components.sources import import_folder
+from components.sources import import_photos
+
+
+def import_folder(path: Path, *, name: str | None, workspace: Path) -> Path:
+    return import_photos(path, kind="coco", name=name, skip_broken=False, workspace=workspace)
 
 
 @pytest.fixture

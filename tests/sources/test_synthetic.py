@@ -19,6 +19,7 @@ def params(**changes: object) -> SourceParams:
     values = {
         "kind": "synthetic",
         "annotations": None,
+        "skip_broken": False,
         "scenes": 10,
         "benchmark_share": 0.2,
         "max_regions": 3,

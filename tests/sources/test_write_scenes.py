@@ -22,6 +22,7 @@ def params(**changes: object) -> SourceParams:
     values = {
         "kind": "synthetic",
         "annotations": None,
+        "skip_broken": False,
         "scenes": 12,
         "benchmark_share": 0.25,
         "max_regions": 3,

@@ -42,6 +42,7 @@ def clean(tmp_path_factory: pytest.TempPathFactory) -> Path:
         SourceParams(
             kind="synthetic",
             annotations=None,
+            skip_broken=False,
             scenes=8,
             benchmark_share=0.25,
             max_regions=3,
@@ -104,6 +105,7 @@ def test_real_photos_pass(tmp_path: Path, real_regions: Path) -> None:
         SourceParams(
             kind="coco",
             annotations="data/annotations.json",
+            skip_broken=False,
             scenes=None,
             benchmark_share=0.25,
             max_regions=4,
