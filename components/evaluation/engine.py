@@ -49,17 +49,20 @@ def answer_turns(
     # ones, and they change the order of sums.
     torch.set_num_threads(1)
     model, processor = load_for_inference(folder)
-    answers: list[str] = []
+    # A batch is decoded until its longest answer ends: answers of one length go together.
+    order = sorted(range(len(turns)), key=lambda index: len(turns[index].answer))
+    answers: dict[int, str] = {}
     with tqdm(total=len(turns), desc="benchmark", unit="question", mininterval=2) as progress:
         for start in range(0, len(turns), params.batch_size):
-            batch = turns[start : start + params.batch_size]
+            batch = order[start : start + params.batch_size]
             requests = [
                 (
                     prompt_of(scenes[turn.scene_id], contexts[turn.context_id], turn.question),
                     Image.open(io.BytesIO(scenes[turn.scene_id].image)).convert("RGB"),
                 )
-                for turn in batch
+                for turn in (turns[index] for index in batch)
             ]
-            answers += answer_batch(model, processor, requests, max_new_tokens=params.max_new_tokens)
+            answered = answer_batch(model, processor, requests, max_new_tokens=params.max_new_tokens)
+            answers.update(zip(batch, answered, strict=True))
             progress.update(len(batch))
-    return answers
+    return [answers[index] for index in range(len(turns))]
