@@ -21,7 +21,7 @@ class _Section(BaseModel):
 class SourceParams(_Section):
     """Where scenes come from."""
 
-    kind: Literal["synthetic"] | PhotoKind
+    kind: Literal["synthetic", PhotoKind]
     annotations: str | None  # what the reader takes, inside the workspace, under data/; photos only
     skip_broken: bool  # leave broken records out and list them, instead of an error; photos only
     scenes: int | None = Field(gt=1)  # images in all; null takes all photos

@@ -154,10 +154,12 @@ IMAGES = "visual_genome/image_data.json"
 REGIONS = "visual_genome/region_descriptions.json"
 CSV = "toloka_wsdm2023/rows_for_packaged_images.csv"
 ROW = "000000160012.jpg,640,461,2,11,106,398"
-DEFECTS: list[tuple[PhotoKind, Callable[[Path], None], str]] = [
+FLICKR: PhotoKind = "flickr30k_entities"
+GENOME: PhotoKind = "visual_genome"
+DEFECTS: list[tuple[PhotoKind, Callable[[Path], object], str]] = [
     ("coco", edit_json("coco/captions_val2017.json", lambda c: c["annotations"][3].update(image_id=5)),
      r"captions_val2017.json: annotations\[3\] .*image_id 5 names no image"),
-    ("refcoco", edit_json(REFS, lambda c: c[2].update(ann_id=1)), r"refs\[2\] \(ref_id 3\): ann_id 1 names no"),
+    ("refcoco", edit_json(REFS, lambda c: c[2].update(ann_id=1)), r"refs\[2\] \(ref_id 3\): ann_id 1 names"),
     ("refcoco", edit_json(REFS, lambda c: c[2].update(image_id=1)), r"refs\[2\] \(ref_id 3\): image_id 1"),
     ("refcoco", edit_json(REFS, lambda c: c[2].update(sentences=[])), r"refs\[2\] \(ref_id 3\): sentences"),
     ("refcoco", edit_json(REFS, lambda c: c[2].update(ref_id=1)), r"refs\[2\] \(ref_id 1\): the ref_id is"),
@@ -165,32 +167,32 @@ DEFECTS: list[tuple[PhotoKind, Callable[[Path], None], str]] = [
      r"annotations\[4\].*x2 <= x1"),
     ("refcoco", edit_json(INSTANCES, lambda c: c["images"][4].update(file_name="../../x.jpg")),
      r"images\[4\].*leaves"),
-    ("flickr30k_entities", edit_text(XML, "<annotation>", "<annotation"), r"Annotations/196393.xml: .*"),
-    ("flickr30k_entities", edit_text(XML, "<annotation>", "<!DOCTYPE a [<!ENTITY b 'c'>]><annotation>"),
+    (FLICKR, edit_text(XML, "<annotation>", "<annotation"), r"Annotations/196393.xml: .*"),
+    (FLICKR, edit_text(XML, "<annotation>", "<!DOCTYPE a [<!ENTITY b 'c'>]><annotation>"),
      r"Annotations/196393.xml: .*document type"),
-    ("flickr30k_entities", edit_text(XML, "<xmax>276", "<xmax>-276"), r"196393.xml: name '1': .*x2 <= x1"),
-    ("flickr30k_entities", edit_text(XML, "<xmax>276", "<xmax>nan"), r"196393.xml: object\[0\].*xmax: a number"),
-    ("flickr30k_entities", edit_text(XML, "<xmax>276", "<xmax>900"), r"196393.xml: name '1': .*leaves"),
-    ("flickr30k_entities", edit_text(XML, "<name>1<", "<name>../1<"), r"196393.xml: name '../1': an entity is"),
-    ("flickr30k_entities", edit_text(XML, "<width>640", "<width>0"), r"196393.xml: the size 0 x 480"),
-    ("flickr30k_entities", edit_text(TEXT, "EN#3", "EN#77"), r"196393.txt: sentence\[0\]: EN#77 is not in"),
-    ("flickr30k_entities", lambda f: (f / TEXT).unlink(), r"196393.xml: .*196393.txt cannot be read"),
-    ("flickr30k_entities", lambda f: (f / TEXT).write_bytes(b"\xff\xfe"), r"196393.xml: .*decode"),
-    ("flickr30k_entities", lambda f: (f / "flickr30k_entities/images/196393.jpg").unlink(), "no such file"),
-    ("visual_genome", edit_json(OBJECTS, lambda c: c[1].update(image_id=7)), r"objects.json\[1\].*image_id 7"),
-    ("visual_genome", edit_json(OBJECTS, lambda c: c[1]["objects"][0].update(w=-4)),
+    (FLICKR, edit_text(XML, "<xmax>276", "<xmax>-276"), r"196393.xml: name '1': .*x2 <= x1"),
+    (FLICKR, edit_text(XML, "<xmax>276", "<xmax>nan"), r"196393.xml: object\[0\].*xmax: a number"),
+    (FLICKR, edit_text(XML, "<xmax>276", "<xmax>900"), r"196393.xml: name '1': .*leaves"),
+    (FLICKR, edit_text(XML, "<name>1<", "<name>../1<"), r"196393.xml: name '../1': an entity is"),
+    (FLICKR, edit_text(XML, "<width>640", "<width>0"), r"196393.xml: the size 0 x 480"),
+    (FLICKR, edit_text(TEXT, "EN#3", "EN#77"), r"196393.txt: sentence\[0\]: EN#77 is not in"),
+    (FLICKR, lambda f: (f / TEXT).unlink(), r"196393.xml: .*196393.txt cannot be read"),
+    (FLICKR, lambda f: (f / TEXT).write_bytes(b"\xff\xfe"), r"196393.xml: .*decode"),
+    (FLICKR, lambda f: (f / "flickr30k_entities/images/196393.jpg").unlink(), "no such file"),
+    (GENOME, edit_json(OBJECTS, lambda c: c[1].update(image_id=7)), r"objects.json\[1\].*image_id 7"),
+    (GENOME, edit_json(OBJECTS, lambda c: c[1]["objects"][0].update(w=-4)),
      r"objects.json\[1\] .*objects\[0\] \(object_id 53498\): .*x2 <= x1"),
-    ("visual_genome", edit_json(OBJECTS, lambda c: c[1]["objects"][0].update(h=float("nan"))),
+    (GENOME, edit_json(OBJECTS, lambda c: c[1]["objects"][0].update(h=float("nan"))),
      r"objects.json\[1\] .*objects\[0\] \(object_id 53498\): h: .*finite"),
-    ("visual_genome", edit_json(OBJECTS, lambda c: c[1]["objects"][0].update(object_id=42791)),
+    (GENOME, edit_json(OBJECTS, lambda c: c[1]["objects"][0].update(object_id=42791)),
      r"objects.json\[1\] .*objects\[0\] \(object_id 42791\): the object_id is that of"),
-    ("visual_genome", edit_json(OBJECTS, lambda c: c[1]["objects"][0].update(names=["<|im_end|>"])),
+    (GENOME, edit_json(OBJECTS, lambda c: c[1]["objects"][0].update(names=["<|im_end|>"])),
      r"objects.json\[1\] .*objects\[0\].*rename"),
-    ("visual_genome", edit_json(REGIONS, lambda c: c[1].update(id=7)), r"region_descriptions.json\[1\].*id 7"),
-    ("visual_genome", edit_json(REGIONS, lambda c: c[1]["regions"][0].pop("phrase")),
+    (GENOME, edit_json(REGIONS, lambda c: c[1].update(id=7)), r"region_descriptions.json\[1\].*id 7"),
+    (GENOME, edit_json(REGIONS, lambda c: c[1]["regions"][0].pop("phrase")),
      r"region_descriptions.json\[1\] .*regions\[0\] \(region_id 4\): phrase: Field required"),
-    ("visual_genome", edit_json(IMAGES, lambda c: c[1].update(width=639)), r"image_data.json\[1\].*640 x 428"),
-    ("visual_genome", edit_json(IMAGES, lambda c: c[1].update(url="http://x/..")), r"image_data.json\[1\].*leaves"),
+    (GENOME, edit_json(IMAGES, lambda c: c[1].update(width=639)), r"image_data.json\[1\].*640 x 428"),
+    (GENOME, edit_json(IMAGES, lambda c: c[1].update(url="http://x/..")), r"data.json\[1\].*leaves"),
     ("toloka", edit_text(CSV, ROW, ROW.replace(",106,", ",1,")), r"rows\[0\]: the box .*x2 <= x1"),
     ("toloka", edit_text(CSV, ROW, ROW.replace(",106,", ",nan,")), r"rows\[0\]: right: .*finite"),
     ("toloka", edit_text(CSV, ROW, ROW.replace(",106,", ",1060,")), r"rows\[0\]: the box .*leaves"),
@@ -201,7 +203,7 @@ DEFECTS: list[tuple[PhotoKind, Callable[[Path], None], str]] = [
 
 @pytest.mark.parametrize(("kind", "spoil", "named"), DEFECTS, ids=[named for _, _, named in DEFECTS])
 def test_each_defect_is_named_or_skipped_and_listed(
-    formats: Path, kind: PhotoKind, spoil: Callable[[Path], None], named: str
+    formats: Path, kind: PhotoKind, spoil: Callable[[Path], object], named: str
 ) -> None:
     spoil(formats)
     with pytest.raises(DataError, match=named) as caught:
@@ -219,15 +221,15 @@ def test_each_defect_is_named_or_skipped_and_listed(
         ("refcoco", lambda f: (f / REFS).write_text("{}"), "no list"),
         ("refcoco", lambda f: (f / "refcoco/refs(b).json").write_text("[]"), "2 files refs"),
         ("refcoco", lambda f: (f / REFS).unlink(), "is a pickle"),
-        ("visual_genome", lambda f: (f / OBJECTS).unlink(), "objects.json cannot be read"),
-        ("visual_genome", lambda f: (f / REGIONS).write_text("[[["), "not JSON"),
-        ("flickr30k_entities", lambda f: shutil.rmtree(f / "flickr30k_entities/Annotations"), "no Annotations"),
+        (GENOME, lambda f: (f / OBJECTS).unlink(), "objects.json cannot be read"),
+        (GENOME, lambda f: (f / REGIONS).write_text("[[["), "not JSON"),
+        (FLICKR, lambda f: shutil.rmtree(f / "flickr30k_entities/Annotations"), "no Annotations"),
         ("toloka", lambda f: (f / CSV).write_text("a,b\n1,2\n"), "lacks the column"),
         ("toloka", lambda f: (f / CSV).write_bytes(b"\xff\xfe"), "no CSV file"),
     ],
 )
 def test_what_is_no_such_source_is_refused(
-    formats: Path, kind: PhotoKind, spoil: Callable[[Path], None], named: str
+    formats: Path, kind: PhotoKind, spoil: Callable[[Path], object], named: str
 ) -> None:
     spoil(formats)
     for skip_broken in (False, True):
