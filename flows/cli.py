@@ -188,14 +188,17 @@ def promote(
 
 
 @app.command("ablate")
-def ablate_run(profile: Profile = None) -> None:
+def ablate_run(
+    profile: Profile = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Trainings side by side, each on one rank.")] = 1,
+) -> None:
     """RCVIT without boxes, texts or image, on the data of a finished run: what the method owes to each."""
     from components.ablation import ablate
     from components.workspace import describe_run
 
     checkout = _checkout()
     settings = load_settings(checkout)
-    folder = ablate(describe_run(checkout, profile, settings), settings)
+    folder = ablate(describe_run(checkout, profile, settings), settings, jobs=jobs)
     typer.echo((folder / "ablation.md").read_text(encoding="utf-8"))
     typer.echo(f"picture  {folder / 'ablation.png'}")
 

@@ -17,8 +17,8 @@ SEEDS = {"rcvit": 3, "without_boxes": 3}
 FOLDER = Path(".rcvit/ablation")  # of the run's workspace; in it a folder by the digest of all that counts
 
 
-def ablate(run: Run, settings: Settings) -> Path:
-    """Train and judge all variants on the data of a run; the folder with ablation.md, .png and .json.
+def ablate(run: Run, settings: Settings, *, jobs: int = 1) -> Path:
+    """Train and judge all variants, `jobs` side by side; the folder with ablation.md, .png and .json.
 
     Raises:
         DataError: when the run has no data yet.
@@ -37,6 +37,7 @@ def ablate(run: Run, settings: Settings) -> Path:
         deepspeed_configs=run.folder / "infra/deepspeed",
         folder=folder / "trainings",
         seeds=SEEDS,
+        jobs=jobs,
     )
     ablation = summarise(results, params.evaluation, seed=params.seed)
     shown = folder / "results"

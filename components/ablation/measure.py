@@ -1,51 +1,21 @@
-"""Every variant trained and judged, one after the other; what is measured stays, so a killed run goes on."""
+"""Every variant trained and judged, one by one or side by side; results that are there are taken as they are."""
 
-import json
-import shutil
+import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
-from components.ablation.choice import choose
-from components.ablation.variants import VARIANTS, Data, Variant
-from components.evaluation import evaluate_model
+import psutil
+
+from components.ablation.trial import RESULT, Result, Trial
+from components.ablation.variants import VARIANTS, Variant
+from components.errors import error_class
 from components.params import Params
-from components.rcmu import Split, Task
-from components.rcmu.models import Frozen
-from components.rcmu.tables import (
-    CONTEXTS,
-    SCENES,
-    TURNS,
-    read_contexts,
-    read_rows,
-    read_scenes,
-    read_turns,
-    write_models,
-)
-from components.training import train_model
+from components.process import end_tree, run_owned
 
-RESULT = "result.json"
-
-
-class Answer(Frozen):
-    """How one benchmark question fared in one training."""
-
-    turn_id: str
-    scene_id: str
-    task: Task
-    correct: bool  # by greedy decoding
-    chosen: bool | None  # among its options, null where there are none
-    chance: float | None  # of the variant's guesser
-    options: int | None
-
-
-class Result(Frozen):
-    """One training of a variant, judged."""
-
-    variant: str
-    seed: int
-    citation_f1: float
-    answers: tuple[Answer, ...]
+_TRIAL, _LOG = "trial.json", "log.txt"
+_CODE = Path(__file__).resolve().parents[2]  # what holds components/
 
 
 def measure(
@@ -57,6 +27,7 @@ def measure(
     folder: Path,
     variants: Sequence[Variant] = VARIANTS,
     seeds: Mapping[str, int],
+    jobs: int,
 ) -> list[Result]:
     """The results of `variants`, each with as many seeds as `seeds` says, else one.
 
@@ -68,90 +39,57 @@ def measure(
         folder: results lie here by variant and seed; those that are there are taken as they are.
         variants: which to train and judge.
         seeds: variant -> number of trainings.
+        jobs: trainings side by side. With more than one each has a single rank, which takes the batches of
+            all ranks one after the other: the same loss.
+
+    Raises:
+        RcvitError: of the class that a training ended with; those beside it are stopped.
     """
-    data = Data(
-        scenes=tuple(read_scenes(scenes / "scenes.parquet")),
-        contexts=tuple(read_contexts(turns / "contexts.parquet")),
-        turns=tuple(read_turns(turns / "turns.parquet")),
-    )
-    todo = [(v, params.seed + i) for v in variants for i in range(seeds.get(v.name, 1))]
-    results = []
-    for number, (variant, seed) in enumerate(todo, start=1):
-        own = folder / f"{variant.name}-{seed}"
-        print(f"{number} of {len(todo)}: {variant.title}, seed {seed}", file=sys.stderr, flush=True)
-        if not (own / RESULT).exists():
-            _measure(variant, seed, data, params, own=own, deepspeed_configs=deepspeed_configs)
-        results.append(Result.model_validate_json((own / RESULT).read_text(encoding="utf-8")))
-    return results
-
-
-def _measure(
-    variant: Variant, seed: int, data: Data, params: Params, *, own: Path, deepspeed_configs: Path
-) -> None:
-    changed = variant.change(data, seed)
-    files, model, evaluation = own / "data", own / "model", own / "evaluation"
-    for path in (files, evaluation):
-        shutil.rmtree(path, ignore_errors=True)
-        path.mkdir(parents=True)
-    write_models(files / "scenes.parquet", SCENES, changed.scenes)
-    write_models(files / "contexts.parquet", CONTEXTS, changed.contexts)
-    write_models(files / "turns.parquet", TURNS, changed.turns)
-    training = params.training if variant.trains else params.training.model_copy(update={"steps": 0})
-    if not (model / "config.json").exists():
-        building = own / ".model"
-        shutil.rmtree(building, ignore_errors=True)
-        building.mkdir()
-        train_model(
-            scenes=files,
-            turns=files,
-            model=params.model,
-            training=training,
+    training = params.training
+    if jobs > 1:
+        accumulation = training.gradient_accumulation * training.world_size
+        training = training.model_copy(update={"world_size": 1, "gradient_accumulation": accumulation})
+    trials = [
+        Trial(
+            variant=variant.name,
             seed=seed,
-            deepspeed_configs=deepspeed_configs,
-            checkpoints=own / "checkpoints",
-            curves=own / "curves",
-            folder=building,
+            params=params.model_copy(update={"training": training}),
+            scenes=scenes.resolve(),
+            turns=turns.resolve(),
+            deepspeed_configs=deepspeed_configs.resolve(),
+            folder=(own := folder.resolve() / f"{variant.name}-{seed}"),
+            log=own / _LOG if jobs > 1 else None,
         )
-        building.rename(model)
-    evaluate_model(
-        model=model, scenes=files, turns=files, params=params.evaluation, seed=params.seed, folder=evaluation
-    )
-    result = Result(
-        variant=variant.name,
-        seed=seed,
-        citation_f1=_citation_f1(evaluation),
-        answers=tuple(_answers(model, variant, changed, data, evaluation)),
-    )
-    unfinished = own / f".{RESULT}"
-    unfinished.write_text(result.model_dump_json() + "\n", encoding="utf-8")
-    unfinished.rename(own / RESULT)
-    shutil.rmtree(own / "checkpoints", ignore_errors=True)
-    shutil.rmtree(files)
+        for variant in variants
+        for seed in range(params.seed, params.seed + seeds.get(variant.name, 1))
+    ]
+    with ThreadPoolExecutor(jobs) as pool:
+        futures = [
+            pool.submit(_run, trial, f"{number} of {len(trials)}: {trial.variant}, seed {trial.seed}")
+            for number, trial in enumerate(trials, start=1)
+        ]
+        try:
+            for future in as_completed(futures):
+                future.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            end_tree(psutil.Process(), seconds=30.0, including_root=False)
+            raise
+    return [Result.model_validate_json((t.folder / RESULT).read_text(encoding="utf-8")) for t in trials]
 
 
-def _citation_f1(evaluation: Path) -> float:
-    metrics = json.loads((evaluation / "metrics.json").read_text(encoding="utf-8"))["metrics"]
-    return float(metrics["citation_f1"]["value"])
-
-
-def _answers(model: Path, variant: Variant, changed: Data, data: Data, evaluation: Path) -> Iterable[Answer]:
-    scenes = {scene.scene_id: scene for scene in changed.scenes}
-    contexts = {context.context_id: context for context in changed.contexts}
-    turns = [turn for turn in changed.turns if turn.split is Split.BENCHMARK]
-    linked = [turn for turn in turns if turn.task in (Task.V2C, Task.C2V)]
-    choices = choose(model, scenes, contexts, linked)
-    # Chance is a matter of the benchmark as it is.
-    scenes = {scene.scene_id: scene for scene in data.scenes}
-    contexts = {context.context_id: context for context in data.contexts}
-    correct = {row["turn_id"]: row["correct"] for row in read_rows(evaluation / "predictions.parquet")}
-    for turn in turns:
-        choice = choices.get(turn.turn_id)
-        yield Answer(
-            turn_id=turn.turn_id,
-            scene_id=turn.scene_id,
-            task=turn.task,
-            correct=correct[turn.turn_id],
-            chosen=choice.right if choice else None,
-            options=choice.options if choice else None,
-            chance=variant.guesser.chance(turn, scenes[turn.scene_id], contexts[turn.context_id]),
-        )
+def _run(trial: Trial, title: str) -> None:
+    if (trial.folder / RESULT).exists():
+        print(f"{title}: is there", file=sys.stderr, flush=True)
+        return
+    trial.folder.mkdir(parents=True, exist_ok=True)
+    job = trial.folder / _TRIAL
+    job.write_text(trial.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    print(f"{title}{f', progress in {trial.log}' if trial.log else ''}", file=sys.stderr, flush=True)
+    path = os.pathsep.join(filter(None, [str(_CODE), os.environ.get("PYTHONPATH")]))
+    command = [sys.executable, "-m", "components.ablation.trial", str(job)]
+    code = run_owned(command, env={**os.environ, "PYTHONPATH": path}, seconds=30.0)
+    if code:
+        said = f"see {trial.log}" if trial.log else "see above"
+        raise error_class(code)(f"{title} failed", hint=f"{said}; `rcvit ablate` goes on from there")
+    print(f"{title}: done", file=sys.stderr, flush=True)

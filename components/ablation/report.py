@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
 from statistics import fmean
 
-from components.ablation.measure import Answer, Result
+from components.ablation.trial import Answer, Result
 from components.ablation.variants import VARIANTS
 from components.evaluation.statistics import Estimate, cluster_weights, ratio, sums_by_cluster
 from components.params import EvaluationParams

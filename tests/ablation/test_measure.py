@@ -100,7 +100,7 @@ def test_the_whole_ablation_of_a_finished_run(repo: Path, tmp_path: Path) -> Non
     assert "`rcvit run` first" in early.stderr
     for stage in ("source", "generate"):
         assert call("components.stages", stage).returncode == 0
-    first = call("flows.cli", "ablate")
+    first = call("flows.cli", "ablate", "--jobs", "2")
     assert first.returncode == 0, first.stderr
     (folder,) = checkout.glob(".rcvit/ablation/*/results")
     ablation = Ablation.model_validate_json((folder / "ablation.json").read_text())

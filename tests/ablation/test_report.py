@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from components.ablation.measure import Answer, Result
 from components.ablation.record import EXPERIMENT, record
 from components.ablation.report import Ablation, picture, summarise, table
+from components.ablation.trial import Answer, Result
 from components.params import load_params
 from components.rcmu import Task
 from components.settings import Settings
