@@ -1,4 +1,4 @@
-"""Every variant trained and judged, one by one or side by side; results that are there are taken as they are."""
+"""Every variant trained and judged, one by one or side by side; results that are there are kept."""
 
 import os
 import sys
