@@ -120,6 +120,24 @@ def data_import(
     typer.echo("  rcvit run --profile photos")
 
 
+@data_app.command("show")
+def data_show(
+    profile: Profile = None,
+    scenes: Annotated[int, typer.Option(min=1, help="Scenes of each split.")] = 12,
+) -> None:
+    """A page of samples of a run's data: boxes drawn, texts, turns, citations coloured."""
+    from components.generation import write_samples
+    from components.params import load_params
+    from components.workspace import describe_run
+
+    checkout = _checkout()
+    this = describe_run(checkout, profile, load_settings(checkout))
+    outs, page = this.folder / "outs", this.folder / ".rcvit/samples.html"
+    seed = load_params(this.params_file).seed
+    write_samples(outs / "scenes", outs / "turns", number=scenes, seed=seed, page=page)
+    typer.echo(f"samples  {page}")
+
+
 @app.command()
 def ask(
     photo: Path,

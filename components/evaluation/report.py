@@ -1,22 +1,13 @@
-"""The benchmark report: one HTML file with the figures, and photos with boxes, texts and answers.
+"""The benchmark report: one HTML file with the figures, and photos with boxes, texts and answers."""
 
-Everything is embedded and nothing holds a clock, so the same predictions give the same bytes. Text is
-escaped by the template; images keep their original bytes, the boxes are drawn over them as SVG.
-"""
-
-import base64
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from components.evaluation.statistics import Estimate
+from components.pages import COLOURS, data_uri, image_uri, render_page
 from components.rcmu import ContextSet, Scene, Span, Turn, parse_spans
 from components.rcmu.models import Frozen
-
-# Okabe and Ito's palette for colour-blind readers; region [k] keeps colour k in picture and text.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7A6A00", "#000000")
 
 
 class Answered(Frozen):
@@ -47,19 +38,13 @@ def write_report(
     confidence: float,
 ) -> None:
     """Write the page: every metric with its interval, then each of `scenes` with its context sets."""
-    environment = Environment(
-        loader=PackageLoader("components.evaluation", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    page = environment.get_template("report.html.j2").render(
+    page = render_page(
+        "components.evaluation",
+        "report.html.j2",
         metrics=metrics,
         confidence=confidence,
-        plot=_data_uri(_accuracy_plot(metrics), "image/png"),
-        scenes=[(scene, _image_uri(scene), _sets_of(scene, contexts, answered)) for scene in scenes],
-        colour=lambda k: COLOURS[(k - 1) % len(COLOURS)],
+        plot=data_uri(_accuracy_plot(metrics), "image/png"),
+        scenes=[(scene, image_uri(scene), _sets_of(scene, contexts, answered)) for scene in scenes],
     )
     path.write_text(page, encoding="utf-8")
 
@@ -93,12 +78,3 @@ def _accuracy_plot(metrics: Mapping[str, Estimate]) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110)
     return buffer.getvalue()
-
-
-def _image_uri(scene: Scene) -> str:
-    kind = "png" if scene.image.startswith(b"\x89PNG") else "jpeg"
-    return _data_uri(scene.image, f"image/{kind}")
-
-
-def _data_uri(content: bytes, media_type: str) -> str:
-    return f"data:{media_type};base64,{base64.b64encode(content).decode()}"
