@@ -15,9 +15,11 @@ import pyarrow.parquet as pq
 import pydantic
 
 from components.errors import DataError
-from components.rcmu import UNANSWERABLE, ContextSet, Turn, cited
+from components.rcmu import UNANSWERABLE, ContextSet, Split, Turn, cited
 from components.rcmu.images import decode_image, pixel_digest
 from components.rcmu.tables import CONTEXTS, SCENES, TURNS, read_rows, scene_from_row
+from components.validation.near_copies import Fingerprint, find_near_copies, fingerprint
+from components.validation.shared_words import find_shared_words
 
 FILES = {
     "scenes": "scenes",
@@ -43,10 +45,14 @@ def build_frames(paths: Mapping[str, Path]) -> dict[str, pd.DataFrame]:
         _check_columns(paths[name], schema)
     regions_of: dict[str, int] = {}  # scene id -> number of regions
     scenes: list[Row] = []
+    prints: dict[str, list[tuple[Row, Fingerprint]]] = {split: [] for split in Split}
     regions: list[Row] = []
     for number, row in enumerate(read_rows(paths["scenes"]), start=1):
         regions_of[row["scene_id"]] = len(row["regions"] or [])
-        scenes.append(_scene(number, row))
+        scene, seen = _scene(number, row)
+        scenes.append(scene)
+        if seen and row["split"] in prints:
+            prints[row["split"]].append((scene, seen))
         regions += _regions(number, row)
     lines_of: dict[str, tuple[int, str, str]] = {}  # context id -> number of texts, scene id, split
     split_of = {row["id"]: row["split"] for row in scenes}
@@ -60,6 +66,8 @@ def build_frames(paths: Mapping[str, Path]) -> dict[str, pd.DataFrame]:
     _count_splits(scenes, "digest", "splits_of_image")
     _count_splits(regions, "instance_id", "splits_of_instance")
     _count_splits(texts, "text", "splits_of_text")
+    _note_near_copies(prints[Split.BENCHMARK], prints[Split.TRAIN])
+    _note_shared_words(texts)
     return {
         "scenes": pd.DataFrame(scenes, columns=_COLUMNS["scenes"]),
         "regions": pd.DataFrame(regions, columns=_COLUMNS["regions"]),
@@ -71,10 +79,10 @@ def build_frames(paths: Mapping[str, Path]) -> dict[str, pd.DataFrame]:
 
 # The columns of each frame, so that a file without rows has them too.
 _COLUMNS: dict[str, list[str]] = {
-    "scenes": ["row", "id", "split", "image_problem", "digest", "splits_of_image", "problem"],
+    "scenes": ["row", "id", "split", "image_problem", "digest", "splits_of_image", "near_copy", "problem"],
     "regions": ["row", "id", "split", "instance_id", "x1", "y1", "x2", "y2", "splits_of_instance"],
     "contexts": ["row", "id", "reference_problem", "problem"],
-    "texts": ["row", "id", "split", "text", "region_problem", "splits_of_text"],
+    "texts": ["row", "id", "split", "text", "region_problem", "splits_of_text", "shared"],
     "turns": [
         "row", "id", "context_id", "question", "answer", "reference_problem", "unresolved",
         "citations", "citations_in_answer", "refusal_citations", "problem",
@@ -96,17 +104,17 @@ def _check_columns(path: Path, schema: pa.Schema) -> None:
         )
 
 
-def _scene(number: int, row: Row) -> Row:
-    problem, digest = None, None
+def _scene(number: int, row: Row) -> tuple[Row, Fingerprint | None]:
+    problem, digest, seen = None, None, None
     try:
         pixels = decode_image(row["image"] or b"")
     except ValueError as error:
         problem = str(error)
     else:
-        digest = pixel_digest(pixels)
+        digest, seen = pixel_digest(pixels), fingerprint(pixels)
         if pixels.size != (row["width"], row["height"]):
             problem = f"is {pixels.width} x {pixels.height}, declared {row['width']} x {row['height']}"
-    return {
+    scene = {
         "row": number,
         "id": row["scene_id"],
         "split": row["split"],
@@ -114,6 +122,7 @@ def _scene(number: int, row: Row) -> Row:
         "digest": digest,
         "problem": _refusal_of(scene_from_row, row),
     }
+    return scene, seen
 
 
 def _refusal_of(parse: Callable[[Row], object], row: Row) -> str | None:
@@ -211,6 +220,27 @@ def _turn(number: int, row: Row, lines_of: Mapping[str, tuple[int, str, str]]) -
 
 def _marks(numbers: Sequence[int]) -> str:
     return "".join(f"[{k}]" for k in numbers)
+
+
+def _note_near_copies(
+    benchmark: Sequence[tuple[Row, Fingerprint]], training: Sequence[tuple[Row, Fingerprint]]
+) -> None:
+    # The same pixels in both splits are another check's.
+    benchmark = [(row, seen) for row, seen in benchmark if row["splits_of_image"] == 1]
+    found = find_near_copies([seen for _, seen in benchmark], [seen for _, seen in training])
+    for index, other, likeness in found:
+        benchmark[index][0]["near_copy"] = f"{training[other][0]['id']}, correlation {likeness:.2f}"
+
+
+def _note_shared_words(texts: Sequence[Row]) -> None:
+    told: dict[str, list[tuple[str, str]]] = {split: [] for split in Split}
+    for row in texts:
+        if row["split"] in told and row["text"] and row["splits_of_text"] == 1:
+            told[row["split"]].append((row["id"], row["text"]))
+    shared = dict(find_shared_words(told[Split.BENCHMARK], told[Split.TRAIN]))
+    for row in texts:
+        if row["split"] == Split.BENCHMARK:
+            row["shared"] = shared.get(row["id"])
 
 
 def _count_splits(rows: list[Row], key: str, column: str) -> None:

@@ -66,6 +66,13 @@ def _scenes() -> list[Check]:
             "remove one of the copies from the source",
         ),
         Check(
+            "images_unlike_training",
+            "scenes",
+            _no("near_copy"),
+            "no benchmark image is a resized, recompressed, cropped or mirrored training image",
+            "remove one of the two from the source",
+        ),
+        Check(
             "scenes_are_valid", "scenes", _no("problem"), "every row is a Scene of components/rcmu", remake
         ),
     ]
@@ -129,6 +136,13 @@ def _contexts() -> list[Check]:
             "texts",
             _one_split("splits_of_text"),
             "no text stands in both splits",
+            "reword one of the two texts, or remove its context set",
+        ),
+        Check(
+            "texts_unlike_training",
+            "texts",
+            _no("shared"),
+            "no benchmark text is a training text in other words or with other names",
             "reword one of the two texts, or remove its context set",
         ),
         Check(
