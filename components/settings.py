@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, ValidationError
+from pydantic import AfterValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from components.errors import SettingsError
@@ -27,6 +27,10 @@ def _is_tracking_uri(value: str) -> str:
     return value
 
 
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 class Settings(BaseSettings):
     """The environment of a command. Every field can be set as RCVIT_<NAME>; an empty value is none."""
 
@@ -38,6 +42,9 @@ class Settings(BaseSettings):
     # none: each run starts its own server
     prefect_api_url: Annotated[str, AfterValidator(_is_http)] | None = None
     dvc_remote: str | None = None  # a remote's name in .dvc/config, or a URL; none: nothing is pushed
+
+    workers: int = Field(default_factory=_cores, ge=1)  # processes that make data beside each other
+    dask_scheduler: str | None = None  # tcp://host:port of a Dask cluster that makes data instead
 
     @property
     def artifact_root(self) -> str | None:

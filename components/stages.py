@@ -20,6 +20,7 @@ from components.process import die_with_owner
 FAILURES = Path(".rcvit/failures")  # <stage>.json: exit_code, message, hint
 STARTED = Path(".rcvit/started")  # <stage>: DVC did run the stage, it was not skipped
 DATA_DOCS = Path(".rcvit/data_docs")  # Great Expectations' pages; they hold clocks
+SHARDS = Path(".rcvit/shards")  # whole shards of a generate stage that has not ended
 CHECKPOINTS = Path(".rcvit/checkpoints")
 CURVES = Path(".rcvit/curves")  # the trainer's measurements; they hold clocks
 
@@ -57,10 +58,20 @@ def source(workspace: Path) -> None:
 def generate(workspace: Path) -> None:
     """Context sets and turns from the scenes."""
     from components.generation import write_turns
+    from components.settings import load_settings
 
     params = load_params(workspace / "params.yaml")
+    settings = load_settings(workspace)
     with whole_folder(workspace / TURNS) as folder:
-        write_turns(workspace / SCENES, params.generation, seed=params.seed, folder=folder)
+        write_turns(
+            workspace / SCENES,
+            params.generation,
+            seed=params.seed,
+            folder=folder,
+            finished=workspace / SHARDS,
+            workers=settings.workers,
+            dask_scheduler=settings.dask_scheduler,
+        )
 
 
 def validate(workspace: Path) -> None:

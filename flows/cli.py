@@ -21,7 +21,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,  # the locals it shows may hold a secret
 )
 params_app = typer.Typer(help="The params of this checkout.", no_args_is_help=True)
-data_app = typer.Typer(help="Outside data.", no_args_is_help=True)
+data_app = typer.Typer(help="Outside photos in, RCMU data out.", no_args_is_help=True)
 Profile = Annotated[str | None, typer.Option(help="A name of infra/profiles or a path; else params.yaml.")]
 
 app.add_typer(params_app, name="params")
@@ -118,6 +118,24 @@ def data_import(
         f"  source.kind: {kind}, source.annotations: {annotations}{broken}   (see infra/profiles/photos.yaml)"
     )
     typer.echo("  rcvit run --profile photos")
+
+
+@data_app.command("generate")
+def data_generate(
+    profile: Profile = None,
+    dask: Annotated[int | None, typer.Option(min=1, help="Workers of a Dask cluster, started here.")] = None,
+) -> None:
+    """Make and check the data of a run, and nothing else: source, generate, validate."""
+    from components.workspace import describe_run
+    from flows.generate import generate
+
+    checkout = _checkout()
+    settings = load_settings(checkout)
+    this = describe_run(checkout, profile, settings)
+    generate(this, settings, dask_workers=dask)
+    typer.echo(f"data       {this.folder / 'outs'}")
+    typer.echo(f"data docs  {this.folder / '.rcvit/data_docs/index.html'}")
+    typer.echo(f"next: rcvit data show{f' --profile {profile}' if profile else ''}")
 
 
 @data_app.command("show")

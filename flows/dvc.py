@@ -6,10 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-from components.errors import StageError, error_class
+from components.errors import SettingsError, StageError, error_class
+from components.params import load_params
 from components.process import OWNER, run_owned
+from components.settings import Settings
 from components.stages import FAILURES, STARTED
-from components.workspace import Run
+from components.workspace import REMOTE, Run
 
 
 def repro(run: Run, stage: str) -> str:
@@ -51,6 +53,32 @@ def call(run: Run, *arguments: str) -> int:
             stdout=remarks,
             seconds=15.0,
         )
+
+
+def fetch_data(run: Run, settings: Settings) -> None:
+    """Bring the imported data that the params name into the workspace, from the cache or else the remote.
+
+    In a dirty checkout only what is absent: data that the user is working on stays as it is.
+    """
+    annotations = load_params(run.folder / "params.yaml").source.annotations
+    pointers = sorted(run.folder.glob("data/*.dvc"))
+    used = [path for path in pointers if annotations and path.with_suffix("").name in Path(annotations).parts]
+    wanted = [path for path in used if not (run.dirty and path.with_suffix("").exists())]
+    tracked = [str(path.relative_to(run.folder)) for path in wanted]
+    remote = ["--remote", remote_of(settings)] if settings.dvc_remote else []
+    if not tracked or call(run, "checkout", "--force", *tracked) == 0:
+        return
+    if call(run, "pull", "--force", *remote, *tracked):
+        raise SettingsError(
+            f"imported data is neither in the DVC cache nor in a remote: {', '.join(tracked)}",
+            hint="set RCVIT_DVC_REMOTE to where it was pushed, or `rcvit data import` it again",
+        )
+
+
+def remote_of(settings: Settings) -> str:
+    """The name of the remote that the settings give by name or URL."""
+    given = settings.dvc_remote or ""
+    return REMOTE if "://" in given else given
 
 
 def unchanged(run: Run) -> bool:

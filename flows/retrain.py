@@ -21,11 +21,10 @@ from prefect.tasks import Task
 
 from components.errors import RcvitError, SettingsError
 from components.git import find_checkout
-from components.params import load_params
 from components.registry import CANDIDATE, Registry, Version
 from components.settings import Settings, load_settings
 from components.stages import STAGES
-from components.workspace import REMOTE, Run, commit_recipe, describe_run, end_strays, opened
+from components.workspace import Run, commit_recipe, describe_run, end_strays, opened
 from flows import dvc
 
 
@@ -62,23 +61,8 @@ def retrain(profile: str | None = None) -> str:
 
 @task(name="fetch-data")
 def fetch_data(run: Run, settings: Settings) -> None:
-    """Bring the imported data that the params name into the workspace, from the cache or else the remote.
-
-    In a dirty checkout only what is absent: data that the user is working on stays as it is.
-    """
-    annotations = load_params(run.folder / "params.yaml").source.annotations
-    pointers = sorted(run.folder.glob("data/*.dvc"))
-    used = [path for path in pointers if annotations and path.with_suffix("").name in Path(annotations).parts]
-    wanted = [path for path in used if not (run.dirty and path.with_suffix("").exists())]
-    tracked = [str(path.relative_to(run.folder)) for path in wanted]
-    remote = ["--remote", _remote(settings)] if settings.dvc_remote else []
-    if not tracked or dvc.call(run, "checkout", "--force", *tracked) == 0:
-        return
-    if dvc.call(run, "pull", "--force", *remote, *tracked):
-        raise SettingsError(
-            f"imported data is neither in the DVC cache nor in a remote: {', '.join(tracked)}",
-            hint="set RCVIT_DVC_REMOTE to where it was pushed, or `rcvit data import` it again",
-        )
+    """Bring the imported data that the params name into the workspace."""
+    dvc.fetch_data(run, settings)
 
 
 @task(retries=1, retry_delay_seconds=2, retry_condition_fn=_retry_helps)
@@ -101,17 +85,11 @@ def _say(line: str) -> None:
 @task(name="push")
 def push(run: Run, settings: Settings) -> None:
     """Send every out to the DVC remote, before anything is registered that needs it."""
-    if dvc.call(run, "push", "--remote", _remote(settings)):
+    if dvc.call(run, "push", "--remote", dvc.remote_of(settings)):
         raise SettingsError(
             "the outs could not be pushed; nothing was registered",
             hint="check RCVIT_DVC_REMOTE and its credentials, then run again: the stages are kept",
         )
-
-
-def _remote(settings: Settings) -> str:
-    """The name of the remote that the settings give by name or URL."""
-    given = settings.dvc_remote or ""
-    return REMOTE if "://" in given else given
 
 
 @task(name="keep-recipe")

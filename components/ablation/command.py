@@ -6,10 +6,11 @@ from pathlib import Path
 from components.ablation.measure import measure
 from components.ablation.record import record
 from components.ablation.report import picture, summarise, table
+from components.digests import inputs_digest
 from components.errors import DataError
 from components.params import load_params
+from components.rcmu.tables import shard_paths
 from components.settings import Settings
-from components.training.checkpoints import inputs_digest
 from components.workspace import Run
 
 # Three trainings where the verdict hangs on the difference, one for the rest (own choice).
@@ -24,10 +25,16 @@ def ablate(run: Run, settings: Settings, *, jobs: int = 1) -> Path:
         DataError: when the run has no data yet.
     """
     scenes, turns = run.folder / "outs/scenes", run.folder / "outs/turns"
-    if not (turns / "turns.parquet").exists():
-        raise DataError(f"run {run.name} has no data yet", hint="`rcvit run` first, with the same profile")
+    try:
+        data = [
+            *shard_paths(scenes, "scenes"),
+            *shard_paths(turns, "contexts"),
+            *shard_paths(turns, "turns"),
+        ]
+    except FileNotFoundError:
+        hint = "`rcvit run` first, with the same profile"
+        raise DataError(f"run {run.name} has no data yet", hint=hint) from None
     params = load_params(run.folder / "params.yaml")
-    data = [scenes / "scenes.parquet", turns / "contexts.parquet", turns / "turns.parquet"]
     # A dirty checkout works in place: other changes or other data must not find these results.
     folder = run.folder / FOLDER / inputs_digest(run.digest, data)[:16]
     results = measure(

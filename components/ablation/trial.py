@@ -18,16 +18,7 @@ from components.params import Params
 from components.process import die_with_owner
 from components.rcmu import Split, Task
 from components.rcmu.models import Frozen
-from components.rcmu.tables import (
-    CONTEXTS,
-    SCENES,
-    TURNS,
-    read_contexts,
-    read_rows,
-    read_scenes,
-    read_turns,
-    write_models,
-)
+from components.rcmu.tables import read_contexts, read_rows, read_scenes, read_turns, write_models
 from components.training import train_model
 
 RESULT = "result.json"
@@ -70,9 +61,9 @@ class Trial(Frozen):
 def run_trial(trial: Trial) -> None:
     """Train and judge; result.json in the trial's folder is written last."""
     data = Data(
-        scenes=tuple(read_scenes(trial.scenes / "scenes.parquet")),
-        contexts=tuple(read_contexts(trial.turns / "contexts.parquet")),
-        turns=tuple(read_turns(trial.turns / "turns.parquet")),
+        scenes=tuple(read_scenes(trial.scenes)),
+        contexts=tuple(read_contexts(trial.turns)),
+        turns=tuple(read_turns(trial.turns)),
     )
     (variant,) = (variant for variant in VARIANTS if variant.name == trial.variant)
     own, params = trial.folder, trial.params
@@ -81,9 +72,9 @@ def run_trial(trial: Trial) -> None:
     for path in (files, evaluation):
         shutil.rmtree(path, ignore_errors=True)
         path.mkdir(parents=True)
-    write_models(files / "scenes.parquet", SCENES, changed.scenes)
-    write_models(files / "contexts.parquet", CONTEXTS, changed.contexts)
-    write_models(files / "turns.parquet", TURNS, changed.turns)
+    write_models(files, "scenes", changed.scenes)
+    write_models(files, "contexts", changed.contexts)
+    write_models(files, "turns", changed.turns)
     training = params.training if variant.trains else params.training.model_copy(update={"steps": 0})
     if not (model / "config.json").exists():
         building = own / ".model"

@@ -23,12 +23,12 @@ def evaluate_model(
     Raises:
         DataError: when the benchmark split holds no turn.
     """
-    images = {s.scene_id: s for s in read_scenes(scenes / "scenes.parquet") if s.split is Split.BENCHMARK}
-    contexts = {c.context_id: c for c in read_contexts(turns / "contexts.parquet")}
-    questions = [t for t in read_turns(turns / "turns.parquet") if t.split is Split.BENCHMARK]
+    images = {scene.scene_id: scene for scene in read_scenes(scenes, Split.BENCHMARK)}
+    contexts = {context.context_id: context for context in read_contexts(turns, Split.BENCHMARK)}
+    questions = list(read_turns(turns, Split.BENCHMARK))
     if not questions:
         raise DataError(
-            f"{turns}/turns.parquet holds no turn of the benchmark split",
+            f"{turns} holds no turn of the benchmark split",
             hint="raise source.scenes or source.benchmark_share in params.yaml",
         )
     answers = answer_turns(model, images, contexts, questions, params)

@@ -8,9 +8,10 @@ after its full stop, in a description after each phrase that uses a text.
 import random
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
-from components.generation.facts import KINDS, capitalised, is_person, kinds_of
+from components.generation.facts import KINDS, Kind, capitalised, is_person, kinds_of
 from components.rcmu import (
     Claim,
     ContextRegion,
@@ -70,6 +71,10 @@ class Draft(Frozen):
     wrong: tuple[str, ...] = ()
 
 
+# Most candidates are not drawn, and never become a draft.
+Candidate = Callable[[], Draft]
+
+
 class _Line(Frozen):
     """Region `[k]` of the prompt with its text."""
 
@@ -107,19 +112,19 @@ def ask(
         _Line(k=k, seen=scene.regions[told.region], told=told)
         for k, told in enumerate(context.regions, start=1)
     ]
-    candidates = {
+    candidates: dict[Task, list[Candidate]] = {
         Task.VISUAL_QA: list(_visual(lines, scene.split)),
         Task.CONTEXTUAL_QA: list(_contextual(lines, scene.split)),
         Task.V2C: list(_v2c(_ambiguous(lines), scene.split, lines)),
         Task.C2V: list(_c2v(_ambiguous(lines), scene.split, lines)),
         Task.UNANSWERABLE_V2C: list(_unanswerable_v2c(lines, scene.split)),
         Task.UNANSWERABLE_C2V: _unanswerable_c2v(lines, strangers, per_task, scene.split, rng),
-        Task.RCID: [_describe(scene, lines)],
+        Task.RCID: [partial(_describe, scene, lines)],
     }
     number = 0
-    for drafts in candidates.values():
-        for draft in rng.sample(drafts, min(per_task, len(drafts))):
-            yield _turn(f"{context.context_id}/t{number}", scene, context, draft)
+    for found in candidates.values():
+        for candidate in rng.sample(found, min(per_task, len(found))):
+            yield _turn(f"{context.context_id}/t{number}", scene, context, candidate())
             number += 1
 
 
@@ -156,36 +161,34 @@ def _forms(key: str, split: Split) -> tuple[str, ...]:
     return known if split is Split.TRAIN else (*known, _NEW_VISUAL_QUESTIONS[key])
 
 
-def _visual(lines: Sequence[_Line], split: Split) -> Iterator[Draft]:
+def _visual(lines: Sequence[_Line], split: Split) -> Iterator[Candidate]:
     """Step 2: asked by looks for something else that is seen. No text is used, none is cited."""
     for line in lines:
         for fact in _visible(line.seen):
             if mentions(line.seen.expression, fact.value):
                 continue
             for form in _forms(fact.key, split):
-                yield Draft(
-                    task=Task.VISUAL_QA,
-                    question=form.format(e=line.seen.expression),
-                    spans=(Span(text=f"{capitalised(line.seen.expression)} is {fact.value}."),),
-                    claims=(Claim(k=line.k, value=fact.value),),
-                    wrong=_other_visible(fact, lines),
-                )
+                yield partial(_from_looks, line, fact, form, lines)
 
 
-def _contextual(lines: Sequence[_Line], split: Split) -> Iterator[Draft]:
+def _from_looks(line: _Line, fact: Fact, form: str, lines: Sequence[_Line]) -> Draft:
+    return Draft(
+        task=Task.VISUAL_QA,
+        question=form.format(e=line.seen.expression),
+        spans=(Span(text=f"{capitalised(line.seen.expression)} is {fact.value}."),),
+        claims=(Claim(k=line.k, value=fact.value),),
+        wrong=_other_visible(fact, lines),
+    )
+
+
+def _contextual(lines: Sequence[_Line], split: Split) -> Iterator[Candidate]:
     """Step 3: asked by one fact of the text for another one."""
     for line, known in _unique_facts(lines):
+        asked, named = contextual_expression(line.seen.label, known), f"the {line.seen.label}"
         for fact in line.told.facts:
             if fact.key != known.key:
-                yield from _from_text(
-                    Task.CONTEXTUAL_QA,
-                    line,
-                    fact,
-                    split,
-                    asked=contextual_expression(line.seen.label, known),
-                    named=f"the {line.seen.label}",
-                    lines=lines,
-                )
+                for form in KINDS[fact.key].questions_of(split):
+                    yield partial(_from_text, Task.CONTEXTUAL_QA, line, fact, form, asked, named, lines)
 
 
 def _ambiguous(lines: Sequence[_Line]) -> Sequence[_Line]:
@@ -194,36 +197,30 @@ def _ambiguous(lines: Sequence[_Line]) -> Sequence[_Line]:
     return [line for line in lines if number[line.seen.label] > 1] or lines
 
 
-def _v2c(about: Sequence[_Line], split: Split, lines: Sequence[_Line]) -> Iterator[Draft]:
+def _v2c(about: Sequence[_Line], split: Split, lines: Sequence[_Line]) -> Iterator[Candidate]:
     """Step 5: the visual expression of an object in a contextual question."""
     for line in about:
+        looks = line.seen.expression
         for fact in line.told.facts:
-            yield from _from_text(
-                Task.V2C,
-                line,
-                fact,
-                split,
-                asked=line.seen.expression,
-                named=line.seen.expression,
-                lines=lines,
-            )
+            for form in KINDS[fact.key].questions_of(split):
+                yield partial(_from_text, Task.V2C, line, fact, form, looks, looks, lines)
 
 
 def _from_text(
-    task: Task, line: _Line, fact: Fact, split: Split, *, asked: str, named: str, lines: Sequence[_Line]
-) -> Iterator[Draft]:
-    kind = KINDS[fact.key]
-    for form in kind.questions_of(split):
-        yield Draft(
-            task=task,
-            question=form.format(e=asked),
-            spans=(Span(text=f"{capitalised(named)} {kind.states(fact.value)}.", citations=(line.k,)),),
-            claims=(Claim(k=line.k, value=fact.value),),
-            wrong=tuple(f.value for other in lines for f in other.told.facts if f.key == fact.key),
-        )
+    task: Task, line: _Line, fact: Fact, form: str, asked: str, named: str, lines: Sequence[_Line]
+) -> Draft:
+    return Draft(
+        task=task,
+        question=form.format(e=asked),
+        spans=(
+            Span(text=f"{capitalised(named)} {KINDS[fact.key].states(fact.value)}.", citations=(line.k,)),
+        ),
+        claims=(Claim(k=line.k, value=fact.value),),
+        wrong=tuple(f.value for other in lines for f in other.told.facts if f.key == fact.key),
+    )
 
 
-def _c2v(about: Sequence[_Line], split: Split, lines: Sequence[_Line]) -> Iterator[Draft]:
+def _c2v(about: Sequence[_Line], split: Split, lines: Sequence[_Line]) -> Iterator[Candidate]:
     """Step 5: the contextual expression of an object in a visual question."""
     for line, known in _unique_facts(lines):
         if line not in about:
@@ -231,34 +228,42 @@ def _c2v(about: Sequence[_Line], split: Split, lines: Sequence[_Line]) -> Iterat
         asked = contextual_expression(line.seen.label, known)
         for fact in _visible(line.seen):
             for form in _forms(fact.key, split):
-                yield Draft(
-                    task=Task.C2V,
-                    question=form.format(e=asked),
-                    spans=(Span(text=f"The {line.seen.label} is {fact.value}.", citations=(line.k,)),),
-                    claims=(Claim(k=line.k, value=fact.value),),
-                    wrong=_other_visible(fact, lines),
-                )
+                yield partial(_seen_of_told, line, fact, form, asked, lines)
 
 
-def _unanswerable_v2c(lines: Sequence[_Line], split: Split) -> Iterator[Draft]:
+def _seen_of_told(line: _Line, fact: Fact, form: str, asked: str, lines: Sequence[_Line]) -> Draft:
+    return Draft(
+        task=Task.C2V,
+        question=form.format(e=asked),
+        spans=(Span(text=f"The {line.seen.label} is {fact.value}.", citations=(line.k,)),),
+        claims=(Claim(k=line.k, value=fact.value),),
+        wrong=_other_visible(fact, lines),
+    )
+
+
+def _unanswerable_v2c(lines: Sequence[_Line], split: Split) -> Iterator[Candidate]:
     """Steps 4 and 5: the visual expression in a question for a fact that the text does not mention."""
     for line in lines:
         told = {fact.key for fact in line.told.facts}
         for kind in kinds_of(line.seen.label):
             if kind.key in told:
                 continue
-            missing = f"The description does not specify the {kind.noun} of {line.seen.expression}."
             for form in kind.questions_of(split):
-                yield Draft(
-                    task=Task.UNANSWERABLE_V2C,
-                    question=form.format(e=line.seen.expression),
-                    spans=(Span(text=f"Cannot be answered. {missing}"),),
-                )
+                yield partial(_not_told, line, kind, form)
+
+
+def _not_told(line: _Line, kind: Kind, form: str) -> Draft:
+    missing = f"The description does not specify the {kind.noun} of {line.seen.expression}."
+    return Draft(
+        task=Task.UNANSWERABLE_V2C,
+        question=form.format(e=line.seen.expression),
+        spans=(Span(text=f"Cannot be answered. {missing}"),),
+    )
 
 
 def _unanswerable_c2v(
     lines: Sequence[_Line], strangers: Sequence[Stranger], number: int, split: Split, rng: random.Random
-) -> list[Draft]:
+) -> list[Candidate]:
     """Step 5: the contextual expression of another instance in a visual question.
 
     Half of the time an object of the asked class is in the image, and its text shows that it is not meant.
@@ -267,7 +272,7 @@ def _unanswerable_c2v(
     labels = {line.seen.label for line in lines}
     keys = sorted({fact.key for line in lines for fact in _visible(line.seen)})
     forms = [form for key in keys for form in _forms(key, split)]
-    drafts: dict[str, Draft] = {}
+    candidates: dict[str, Candidate] = {}
     if not keys:
         return []
     for _ in range(number):
@@ -279,12 +284,16 @@ def _unanswerable_c2v(
         stranger = hard[0] if hard and rng.random() < _HARD_SHARE else absent[0]
         expression = contextual_expression(stranger.label, stranger.fact)
         question = rng.choice(forms).format(e=expression)
-        drafts[question] = Draft(
-            task=Task.UNANSWERABLE_C2V,
-            question=question,
-            spans=(Span(text=f"The {stranger.label} is not in the image."),),
-        )
-    return list(drafts.values())
+        candidates[question] = partial(_not_here, stranger, question)
+    return list(candidates.values())
+
+
+def _not_here(stranger: Stranger, question: str) -> Draft:
+    return Draft(
+        task=Task.UNANSWERABLE_C2V,
+        question=question,
+        spans=(Span(text=f"The {stranger.label} is not in the image."),),
+    )
 
 
 def _is_absent(stranger: Stranger, lines: Sequence[_Line]) -> bool:

@@ -9,15 +9,15 @@ import pyarrow.parquet as pq
 from components.errors import DataError
 from components.pages import image_uri, render_page
 from components.rcmu import ContextSet, Scene, Split, Turn, parse_spans
-from components.rcmu.tables import read_contexts, read_scenes, read_turns
+from components.rcmu.tables import read_contexts, read_scenes, read_turns, shard_paths, split_of_shard
 
 
 def write_samples(scenes: Path, turns: Path, *, number: int, seed: int, page: Path) -> None:
     """Write a page of up to `number` scenes of each split with all their texts and turns.
 
     Args:
-        scenes: the folder of scenes.parquet.
-        turns: the folder of contexts.parquet and turns.parquet.
+        scenes: holds the shards of scenes.
+        turns: holds the shards of context sets and turns.
         number: scenes of each split.
         seed: of the draw.
         page: the HTML file to write.
@@ -25,29 +25,34 @@ def write_samples(scenes: Path, turns: Path, *, number: int, seed: int, page: Pa
     Raises:
         DataError: when there is no data yet.
     """
-    for file in (scenes / "scenes.parquet", turns / "contexts.parquet", turns / "turns.parquet"):
-        if not file.exists():
-            raise DataError(f"{file} is not there", hint="`rcvit run` or `dvc repro generate` makes it")
-    table = pq.read_table(scenes / "scenes.parquet", columns=["scene_id", "split"])
+    try:
+        split_of = {
+            scene_id: split_of_shard(path)
+            for path in shard_paths(scenes, "scenes")
+            for scene_id in pq.read_table(path, columns=["scene_id"])["scene_id"].to_pylist()
+        }
+        shard_paths(turns, "turns")
+    except FileNotFoundError as error:
+        raise DataError(str(error), hint="`rcvit run` or `dvc repro generate` makes it") from error
     chosen: set[str] = set()
     for split in Split:
-        ids = [row["scene_id"] for row in table.to_pylist() if row["split"] == split]
+        ids = [scene_id for scene_id, own in split_of.items() if own is split]
         rng = random.Random(f"{seed}:samples:{split}")  # noqa: S311 - chooses samples, makes no keys
         chosen.update(rng.sample(ids, min(number, len(ids))))
-    drawn: list[Scene] = [s for s in read_scenes(scenes / "scenes.parquet") if s.scene_id in chosen]
+    drawn: list[Scene] = [s for s in read_scenes(scenes) if s.scene_id in chosen]
     sets: defaultdict[str, list[ContextSet]] = defaultdict(list)
-    for context in read_contexts(turns / "contexts.parquet"):
+    for context in read_contexts(turns):
         if context.scene_id in chosen:
             sets[context.scene_id].append(context)
     asked: defaultdict[str, list[Turn]] = defaultdict(list)
-    for turn in read_turns(turns / "turns.parquet"):
+    for turn in read_turns(turns):
         if turn.scene_id in chosen:
             asked[turn.context_id].append(turn)
     html = render_page(
         "components.generation",
         "samples.html.j2",
         shown=len(drawn),
-        total=table.num_rows,
+        total=len(split_of),
         seed=seed,
         scenes=[
             (

@@ -1,111 +1,115 @@
-"""The generate stage: contexts.parquet, turns.parquet and summary.json from scenes."""
+"""The generate stage: shards of context sets and turns, and summary.json, from shards of scenes."""
 
 import json
-import random
+import shutil
 import sys
-from collections import Counter, defaultdict
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
+from components.digests import inputs_digest
 from components.errors import DataError
-from components.generation.facts import KINDS, Kind, draw_facts, kinds_of, state_facts
-from components.generation.questions import VISUAL_QUESTIONS, Stranger, ask, strangers_of
+from components.executor import map_jobs
+from components.generation.questions import VISUAL_QUESTIONS
+from components.generation.shard import Counts, Shard, write_shard
 from components.params import GenerationParams
-from components.rcmu import UNANSWERABLE, ContextRegion, ContextSet, Scene, Split, Task, Turn
-from components.rcmu.tables import CONTEXTS, TURNS, read_scenes, write_models
+from components.rcmu import UNANSWERABLE, Split, Task
+from components.rcmu.tables import shard_path, shard_paths, split_of_shard
+
+_CODE = Path(__file__).parents[1]
 
 
-def write_turns(scenes_folder: Path, params: GenerationParams, *, seed: int, folder: Path) -> None:
-    """Write contexts.parquet, turns.parquet and summary.json into `folder`, by the template route.
+def write_turns(
+    scenes: Path,
+    params: GenerationParams,
+    *,
+    seed: int,
+    folder: Path,
+    finished: Path,
+    workers: int = 1,
+    dask_scheduler: str | None = None,
+) -> None:
+    """Write context sets, turns and summary.json into `folder`, by the template route.
+
+    Whole shards are kept in `finished` until all are there: a killed stage goes on behind them. The result is
+    the same bytes for any number of workers.
 
     Args:
-        scenes_folder: holds scenes.parquet.
+        scenes: holds shards of scenes.
         params: how many texts and questions.
         seed: every scene and context set has its own stream of it.
-        folder: an existing folder.
+        folder: an existing folder, on the same disk as `finished`.
+        finished: a folder of this stage's own.
+        workers: processes beside each other.
+        dask_scheduler: as `map_jobs` takes it.
 
     Raises:
-        DataError: when scenes.parquet is missing or a row of it is not a scene.
+        DataError: when a shard is missing or a row of it is not a scene.
     """
-    path = scenes_folder / "scenes.parquet"
     try:
-        # The pictures are not needed here, and would fill the memory.
-        scenes = [scene.model_copy(update={"image": b""}) for scene in read_scenes(path)]
+        paths = shard_paths(scenes, "scenes")
+    except FileNotFoundError as error:
+        raise DataError(str(error), hint="`dvc repro source` makes it") from error
+    code = [path for part in ("rcmu", "generation") for path in sorted((_CODE / part).glob("**/*.py"))]
+    inputs = inputs_digest(f"{seed} {params.model_dump_json()}", [*paths, *code])
+    own = (finished / inputs[:16]).resolve()
+    own.mkdir(parents=True, exist_ok=True)
+    shards = [_shard(path, params, seed=seed, own=own) for path in paths]
+    done = [shard for shard in shards if shard.is_whole()]
+    if done:
+        print(f"going on: {len(done)} of {len(shards)} shards are there", file=sys.stderr, flush=True)
+    rest = [shard for shard in shards if shard not in done]
+    try:
+        made = map_jobs(
+            write_shard, rest, workers=max(1, min(workers, len(rest))), dask_scheduler=dask_scheduler
+        )
+        for _ in tqdm(made, desc="turns", unit="shard", total=len(rest), mininterval=2):
+            pass
     except (OSError, ValueError) as error:
-        raise DataError(
-            f"{path} cannot be read: {error}", hint="make it again with `dvc repro --force source`"
-        ) from error
-    contexts = {
-        scene.scene_id: [
-            write_context(scene, number, params, seed=seed) for number in range(params.context_sets)
-        ]
-        for scene in scenes
-    }
-    strangers: defaultdict[Split, list[Stranger]] = defaultdict(list)
-    for scene in scenes:
-        for context in contexts[scene.scene_id]:
-            strangers[scene.split] += strangers_of(scene, context)
-    turns: list[Turn] = []
-    for scene in tqdm(scenes, desc="turns", unit="scene", mininterval=2):
-        for context in contexts[scene.scene_id]:
-            rng = _stream(seed, "turns", context.context_id)
-            turns += ask(scene, context, strangers[scene.split], per_task=params.questions_per_task, rng=rng)
-    write_models(
-        folder / "contexts.parquet", CONTEXTS, (c for scene in scenes for c in contexts[scene.scene_id])
-    )
-    write_models(folder / "turns.parquet", TURNS, turns)
-    summary = _summary(scenes, contexts, turns, params)
+        raise DataError(str(error), hint="make it again with `dvc repro --force source`") from error
+    counts = [Counts.model_validate_json(shard.counts.read_text(encoding="utf-8")) for shard in shards]
+    for shard in shards:
+        for path in (shard.contexts, shard.turns):
+            path.rename(folder / path.name)
+    shutil.rmtree(finished)
+    summary = _summary(counts, params)
     text = json.dumps(summary, indent=1, sort_keys=True) + "\n"
     (folder / "summary.json").write_text(text, encoding="utf-8")
+    turns, images = sum(sum(c.turns.values()) for c in counts), sum(c.scenes for c in counts)
     wanting = sum(summary["wanting"].values())
     print(
-        f"{len(turns)} turns about {len(scenes)} scenes; {wanting} asked for had no candidate",
+        f"{turns} turns about {images} scenes; {wanting} asked for had no candidate",
         file=sys.stderr,
         flush=True,
     )
 
 
-def write_context(scene: Scene, number: int, params: GenerationParams, *, seed: int) -> ContextSet:
-    """Context set `number` of a scene: a text for each region, in random order (step 1).
-
-    Texts about objects of one label state the same kinds of facts: else a question for a fact that one of
-    them alone is told would be answered by the label, without a look at the box (own choice).
-    """
-    context_id = f"{scene.scene_id}/c{number}"
-    rng = _stream(seed, "texts", context_id)
-    order = rng.sample(range(len(scene.regions)), len(scene.regions))
-    regions = []
-    told: dict[str, tuple[Kind, ...]] = {}
-    for region in order:
-        label = scene.regions[region].label
-        kinds = told.get(label, kinds_of(label))
-        facts = draw_facts(kinds, params.facts_per_text, split=scene.split, rng=rng)
-        told[label] = tuple(KINDS[fact.key] for fact in facts)
-        text = state_facts(label, facts, split=scene.split, rng=rng)
-        regions.append(ContextRegion(region=region, text=text, facts=facts))
-    return ContextSet(
-        context_id=context_id, scene_id=scene.scene_id, split=scene.split, regions=tuple(regions)
+def _shard(scenes: Path, params: GenerationParams, *, seed: int, own: Path) -> Shard:
+    split, number = split_of_shard(scenes), int(scenes.stem.split("-")[2])
+    return Shard(
+        scenes=scenes.resolve(),
+        params=params,
+        seed=seed,
+        contexts=shard_path(own, "contexts", split, number),
+        turns=shard_path(own, "turns", split, number),
+        counts=own / f"{split}-{number:05d}.json",
     )
 
 
-def _stream(seed: int, purpose: str, name: str) -> random.Random:
-    return random.Random(f"{seed}:{purpose}:{name}")  # noqa: S311 - makes data, not keys
-
-
-def _summary(
-    scenes: list[Scene],
-    contexts: dict[str, list[ContextSet]],
-    turns: list[Turn],
-    params: GenerationParams,
-) -> dict[str, Any]:
-    per_task = Counter((turn.split, turn.task) for turn in turns)
-    sets = Counter(context.split for group in contexts.values() for context in group)
+def _summary(counts: Iterable[Counts], params: GenerationParams) -> dict[str, Any]:
+    per_task: Counter[tuple[Split, Task]] = Counter()
+    sets: Counter[Split] = Counter()
+    keys: Counter[str] = Counter()
+    for shard in counts:
+        per_task.update({(shard.split, task): number for task, number in shard.turns.items()})
+        sets[shard.split] += shard.context_sets
+        keys.update(shard.visible_facts)
     refusals = {split: sum(per_task[split, task] for task in UNANSWERABLE) for split in Split}
     totals = {split: sum(per_task[split, task] for task in Task) for split in Split}
     asked = {task: params.questions_per_task if task is not Task.RCID else 1 for task in Task}
-    keys = Counter(fact.key for scene in scenes for region in scene.regions for fact in region.facts)
     return {
         "context_sets": {str(split): sets[split] for split in Split},
         "turns": {str(s): {str(task): per_task[s, task] for task in Task} for s in Split},

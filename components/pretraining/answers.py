@@ -61,15 +61,15 @@ def teach_answers(
         of answers right in all tokens.
     """
     forest = plant(corpus, corpus, processor, work / "forest", limit=lesson.sequence_tokens)
-    scenes = {s.scene_id: s.model_copy(update={"image": b""}) for s in read_scenes(corpus / "scenes.parquet")}
-    contexts = {c.context_id: c for c in read_contexts(corpus / "contexts.parquet")}
+    scenes = {s.scene_id: s.model_copy(update={"image": b""}) for s in read_scenes(corpus)}
+    contexts = {c.context_id: c for c in read_contexts(corpus)}
     lines = [lines_of(scenes[context.scene_id], context, processor) for context in contexts.values()]
     stream = Stream(forest, budget=lesson.sequence_tokens, seed=seed)
     assemble, collate = Assembler(forest, processor), Collator(processor, length=None)
     rcvit = Rcvit(model)
     likeness = likeness_of(model, processor)
     language: Any = model.model.language_model
-    turns = {turn.turn_id: turn for turn in read_turns(corpus / "turns.parquet")}
+    turns = {turn.turn_id: turn for turn in read_turns(corpus)}
     routes = [
         route_of(turn, scenes[turn.scene_id], contexts[turn.context_id], processor)
         for turn in (turns[turn_id] for turn_id in forest.names()["turns"])

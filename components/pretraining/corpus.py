@@ -8,11 +8,11 @@ from typing import Literal
 
 from tqdm import tqdm
 
-from components.generation.write import write_context
+from components.generation.shard import write_context
 from components.params import GenerationParams, SourceParams
 from components.pretraining.tasks import box_turns, image_turns, listed_turns, looks_turns, text_turns
 from components.rcmu import ContextSet, Scene, Split, Turn
-from components.rcmu.tables import CONTEXTS, SCENES, TURNS, write_models
+from components.rcmu.tables import write_models
 from components.sources.synthetic import draw_scene
 
 # The image alone, what is at each of its boxes, the image with listed boxes, the texts alone, their boxes.
@@ -28,7 +28,7 @@ def write_corpus(
     split: Split,
     folder: Path,
 ) -> None:
-    """Write scenes.parquet, contexts.parquet and turns.parquet into `folder`, an existing one.
+    """Write scenes, context sets and turns into `folder`, an existing one.
 
     Every scene has a set without texts for each kind of questions about the image that is wanted, and
     `generation.context_sets` with texts. The scenes are others than those of any run of the flow: their ids,
@@ -43,9 +43,9 @@ def write_corpus(
         for context, asked in _about(scene, generation, about, seed=seed):
             contexts.append(context)
             turns += asked
-    write_models(folder / "scenes.parquet", SCENES, scenes)
-    write_models(folder / "contexts.parquet", CONTEXTS, contexts)
-    write_models(folder / "turns.parquet", TURNS, turns)
+    write_models(folder, "scenes", scenes)
+    write_models(folder, "contexts", contexts)
+    write_models(folder, "turns", turns)
     print(f"{len(turns):,} turns about {len(scenes):,} scenes", file=sys.stderr, flush=True)
 
 

@@ -17,7 +17,7 @@ from PIL import Image
 from torch.nn.functional import cross_entropy
 
 from components.generation.facts import kinds_of
-from components.generation.write import write_context
+from components.generation.shard import write_context
 from components.pretraining.lessons import Report, embeddings_of, learn, share
 from components.pretraining.recipe import Lines
 from components.rcmu import ContextRegion, ContextSet, Scene, Split, prompt_of

@@ -19,9 +19,9 @@ class Skill(Frozen):
 
 def measure_skills(model: Path, corpus: Path, decoding: EvaluationParams) -> dict[str, Skill]:
     """Greedy answers of a model folder to every turn of a held-out corpus, by skill in alphabetic order."""
-    scenes = {scene.scene_id: scene for scene in read_scenes(corpus / "scenes.parquet")}
-    contexts = {context.context_id: context for context in read_contexts(corpus / "contexts.parquet")}
-    turns = list(read_turns(corpus / "turns.parquet"))
+    scenes = {scene.scene_id: scene for scene in read_scenes(corpus)}
+    contexts = {context.context_id: context for context in read_contexts(corpus)}
+    turns = list(read_turns(corpus))
     answers = answer_turns(model, scenes, contexts, turns, decoding)
     exact, asked = Counter[str](), Counter[str]()
     for turn, answer in zip(turns, answers, strict=True):

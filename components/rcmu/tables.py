@@ -1,19 +1,21 @@
 """The Parquet files of the project: every Arrow schema, and the way from models to rows and back.
 
-Images live once (scenes), texts once per context set (contexts); turns refer to both by id.
+Images live once (scenes), texts once per context set (contexts); turns refer to both by id. Each kind lies in
+shards of one split; shard 3 of the contexts and of the turns is about the scenes of shard 3.
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 
-from components.rcmu.models import Box, ContextSet, Frozen, Region, Scene, Turn
+from components.rcmu.models import Box, ContextSet, Region, Scene, Split, Turn
 
-_Model = TypeVar("_Model", bound=Frozen)
+_Model = TypeVar("_Model", Scene, ContextSet, Turn)
 
 _FACT = pa.struct([("key", pa.string()), ("value", pa.string())])
 _REGION = pa.struct(
@@ -80,6 +82,37 @@ PREDICTIONS = pa.schema(
 )
 
 
+Kind = Literal["scenes", "contexts", "turns"]
+SCHEMAS: dict[Kind, pa.Schema] = {"scenes": SCENES, "contexts": CONTEXTS, "turns": TURNS}
+
+# Images in one file, at most (own choice): a shard is what a killed stage loses, about half a minute's work.
+SHARD_SCENES = 1000
+_ROW_GROUP: dict[Kind, int] = {"scenes": 64, "contexts": 2048, "turns": 8192}
+
+
+def shard_path(folder: Path, kind: Kind, split: Split, number: int = 0) -> Path:
+    """Where shard `number` of a split lies: `turns-train-00000.parquet`."""
+    return folder / f"{kind}-{split}-{number:05d}.parquet"
+
+
+def shard_paths(folder: Path, kind: Kind, split: Split | None = None) -> list[Path]:
+    """The shards of one split or of both, in order. Raises FileNotFoundError when there is none at all."""
+    every = sorted(folder.glob(f"{kind}-*.parquet"))
+    if not every:
+        raise FileNotFoundError(f"{folder} has no {kind}-*.parquet")
+    return [path for path in every if split is None or split_of_shard(path) is split]
+
+
+def split_of_shard(path: Path) -> Split:
+    """The split that a shard's name says. Raises ValueError for another name."""
+    return Split(path.name.split("-")[1])
+
+
+def shard_of(index: int, total: int) -> int:
+    """The shard of the scene at `index` of the `total` of its split: shards of like sizes, none too small."""
+    return index * -(-total // SHARD_SCENES) // total
+
+
 def scene_row(scene: Scene) -> dict[str, Any]:
     """A row of SCENES: boxes are flattened into x1, y1, x2, y2."""
     row = scene.model_dump()
@@ -114,29 +147,90 @@ def read_rows(path: Path) -> Iterator[dict[str, Any]]:
             yield from batch.to_pylist()
 
 
-def write_models(path: Path, schema: pa.Schema, models: Iterable[Frozen]) -> None:
-    """Write Scene, ContextSet or Turn models under their schema."""
-    write_rows(path, schema, (scene_row(m) if isinstance(m, Scene) else m.model_dump() for m in models))
+class ShardWriter:
+    """Scene, ContextSet or Turn models into one Parquet file, a row group in memory at a time.
+
+    The file takes its name when it is closed; a block left by an error removes it. The same models give
+    the same bytes.
+    """
+
+    def __init__(self, path: Path, kind: Kind) -> None:
+        self.path = path
+        self._kind = kind
+        self._building = path.with_name(f".{path.name}")
+        self._rows: list[dict[str, Any]] = []
+        self._file = pq.ParquetWriter(self._building, SCHEMAS[kind], compression="zstd")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        if error is None:
+            self.close()
+        else:
+            self._file.close()
+            self._building.unlink()
+
+    def write(self, model: Scene | ContextSet | Turn) -> None:
+        """Take one model more."""
+        self._rows.append(scene_row(model) if isinstance(model, Scene) else model.model_dump())
+        if len(self._rows) == _ROW_GROUP[self._kind]:
+            self._flush()
+
+    def close(self) -> None:
+        """Write what is left, and give the file its name."""
+        self._flush()
+        self._file.close()
+        self._building.rename(self.path)
+
+    def _flush(self) -> None:
+        if self._rows:
+            self._file.write_table(pa.Table.from_pylist(self._rows, schema=SCHEMAS[self._kind]))
+            self._rows = []
 
 
-def read_scenes(path: Path) -> Iterator[Scene]:
-    """Scenes in file order. Raises ValueError naming file and row for a row that is not a scene."""
-    return _parsed(path, scene_from_row)
+def write_models(folder: Path, kind: Kind, models: Iterable[Scene | ContextSet | Turn]) -> None:
+    """Write models into the first shard of their split."""
+    with ExitStack() as stack:
+        writers: dict[Split, ShardWriter] = {}
+        for model in models:
+            if model.split not in writers:
+                path = shard_path(folder, kind, model.split)
+                writers[model.split] = stack.enter_context(ShardWriter(path, kind))
+            writers[model.split].write(model)
 
 
-def read_contexts(path: Path) -> Iterator[ContextSet]:
-    """Context sets in file order. Raises ValueError naming file and row."""
-    return _parsed(path, lambda row: ContextSet(**row))
+def read_scenes(folder: Path, split: Split | None = None) -> Iterator[Scene]:
+    """Scenes of one split or both, shard by shard. Raises ValueError naming file and row for a bad one."""
+    return _parsed(shard_paths(folder, "scenes", split), scene_from_row)
 
 
-def read_turns(path: Path) -> Iterator[Turn]:
-    """Turns in file order. Raises ValueError naming file and row."""
-    return _parsed(path, lambda row: Turn(**row))
+def read_contexts(folder: Path, split: Split | None = None) -> Iterator[ContextSet]:
+    """Context sets of one split or both, shard by shard. Raises ValueError naming file and row."""
+    return _parsed(shard_paths(folder, "contexts", split), lambda row: ContextSet(**row))
 
 
-def _parsed(path: Path, parse: Callable[[dict[str, Any]], _Model]) -> Iterator[_Model]:
-    for number, row in enumerate(read_rows(path), start=1):
+def read_turns(folder: Path, split: Split | None = None) -> Iterator[Turn]:
+    """Turns of one split or both, shard by shard. Raises ValueError naming file and row."""
+    return _parsed(shard_paths(folder, "turns", split), lambda row: Turn(**row))
+
+
+def read_scene_shard(path: Path) -> Iterator[Scene]:
+    """The scenes of one shard. Raises ValueError naming file and row."""
+    return _parsed([path], scene_from_row)
+
+
+def _parsed(paths: Iterable[Path], parse: Callable[[dict[str, Any]], _Model]) -> Iterator[_Model]:
+    for path in paths:
+        split = split_of_shard(path)
         try:
-            yield parse(row)
-        except ValidationError as error:
-            raise ValueError(f"{path}, row {number}: {error}") from error
+            for number, row in enumerate(read_rows(path), start=1):
+                try:
+                    model = parse(row)
+                except ValidationError as error:
+                    raise ValueError(f"row {number}: {error}") from error
+                if model.split is not split:
+                    raise ValueError(f"row {number}: split {model.split} in a file of {split}")
+                yield model
+        except (OSError, ValueError) as error:
+            raise ValueError(f"{path}: {error}") from error

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict
 
+from components.digests import file_digest
 from components.errors import RegistryError
 from components.params import flat_params, load_params
 from components.registry.gates import GateVerdict, judge
 from components.settings import Settings
-from components.training.checkpoints import file_digest
 from components.workspace import Run
 
 if TYPE_CHECKING:

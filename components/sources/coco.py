@@ -66,13 +66,13 @@ class _Caption(Record):
 
 
 class CocoTables:
-    """The file's lists, parsed; each record with the words that name its place."""
+    """The file's lists, parsed; each record with the words that name its place, the file's name first."""
 
-    def __init__(self, content: Mapping[str, Any], mistakes: Mistakes) -> None:
+    def __init__(self, name: str, content: Mapping[str, Any], mistakes: Mistakes) -> None:
         def parsed(key: str, model: type[R]) -> list[tuple[str, R]]:
             records = content.get(key)
             listed = records if isinstance(records, list) else []
-            return parse_records(listed, model, mistakes, place=key, key="id")
+            return parse_records(listed, model, mistakes, place=f"{name}: {key}", key="id")
 
         self.licenses = {r.id: r for _, r in parsed("licenses", _License)}
         self.labels: dict[Id, str] = {}
@@ -82,7 +82,7 @@ class CocoTables:
         self.images = parsed("images", ImageRecord)
         self.annotations = parsed("annotations", AnnotationRecord)
         self.captions: dict[Id, str] = {}
-        self.add_captions(content.get("captions"), mistakes, place="captions")
+        self.add_captions(content.get("captions"), mistakes, place=f"{name}: captions")
 
     def add_captions(self, records: Any, mistakes: Mistakes, *, place: str) -> None:
         """The first caption of each image; of an image that is not in the file, a mistake."""
@@ -133,7 +133,7 @@ def load_tables(file: Path, mistakes: Mistakes) -> CocoTables:
         )
     if not content["images"]:
         raise DataError(f"{file} names no image", hint="fill the list under `images`")
-    return CocoTables(content, mistakes)
+    return CocoTables(file.name, content, mistakes)
 
 
 def photo_records(

@@ -1,10 +1,10 @@
-"""The source stage: scenes.parquet and summary.json from the configured source."""
+"""The source stage: shards of scenes and summary.json from the configured source."""
 
 import json
 import random
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from tqdm import tqdm
 from components.errors import DataError
 from components.params import PhotoKind, SourceParams
 from components.rcmu import Region, Scene, Split, special_token_strings
-from components.rcmu.tables import SCENES, write_models
+from components.rcmu.tables import ShardWriter, shard_of, shard_path
 from components.sources.photos import Photo
 from components.sources.readers import read_photos
 from components.sources.regions import scene_of, usable_regions
@@ -24,7 +24,7 @@ Skipped = dict[str, list[str]]  # why -> ids of images and annotations
 
 
 def write_scenes(params: SourceParams, *, seed: int, workspace: Path, folder: Path) -> None:
-    """Write scenes.parquet and summary.json into `folder`.
+    """Write shards of scenes and summary.json into `folder`.
 
     Args:
         params: where scenes come from.
@@ -38,26 +38,43 @@ def write_scenes(params: SourceParams, *, seed: int, workspace: Path, folder: Pa
     """
     summary = _Summary(params.kind)
     if params.kind == "synthetic":
-        scenes = _synthetic(params, seed=seed)
+        splits, scenes = _synthetic(params, seed=seed)
     else:
-        scenes = _photos(params, params.kind, seed=seed, workspace=workspace, summary=summary)
-    write_models(folder / "scenes.parquet", SCENES, summary.counting(scenes))
+        splits, scenes = _photos(params, params.kind, seed=seed, workspace=workspace, summary=summary)
+    _write_shards(summary.counting(scenes), Counter(splits.values()), folder)
     text = json.dumps(summary.as_json(), indent=1, sort_keys=True) + "\n"
     (folder / "summary.json").write_text(text, encoding="utf-8")
     print(summary.line(), file=sys.stderr, flush=True)
 
 
-def _synthetic(params: SourceParams, *, seed: int) -> Iterator[Scene]:
+def _write_shards(scenes: Iterable[Scene], totals: Mapping[Split, int], folder: Path) -> None:
+    """Each split into its shards; one of each is open at a time."""
+    written: Counter[Split] = Counter()
+    writers: dict[Split, ShardWriter] = {}
+    for scene in scenes:
+        number = shard_of(written[scene.split], totals[scene.split])
+        path = shard_path(folder, "scenes", scene.split, number)
+        if scene.split not in writers or writers[scene.split].path != path:
+            if scene.split in writers:
+                writers[scene.split].close()
+            writers[scene.split] = ShardWriter(path, "scenes")
+        writers[scene.split].write(scene)
+        written[scene.split] += 1
+    for writer in writers.values():
+        writer.close()
+
+
+def _synthetic(params: SourceParams, *, seed: int) -> tuple[dict[str, Split], Iterator[Scene]]:
     ids = [f"synthetic-{number:05d}" for number in range(params.scenes or 0)]
     # An object is drawn once, in one scene: there is nothing that links two scenes.
     splits = assign_splits({i: [i] for i in ids}, benchmark_share=params.benchmark_share, seed=seed)
-    for scene_id in tqdm(ids, desc="scenes", unit="scene", mininterval=2):
-        yield draw_scene(scene_id, params, split=splits[scene_id], seed=seed)
+    progress = tqdm(ids, desc="scenes", unit="scene", mininterval=2)
+    return splits, (draw_scene(i, params, split=splits[i], seed=seed) for i in progress)
 
 
 def _photos(
     params: SourceParams, kind: PhotoKind, *, seed: int, workspace: Path, summary: "_Summary"
-) -> Iterator[Scene]:
+) -> tuple[dict[str, Split], Iterator[Scene]]:
     skipped = summary.skipped
     annotations = (workspace / (params.annotations or "")).resolve()
     if not annotations.is_relative_to(workspace.resolve()):
@@ -97,8 +114,9 @@ def _photos(
         benchmark_share=params.benchmark_share,
         seed=seed,
     )
-    for photo, regions in usable:
-        yield scene_of(photo, regions, split=splits[photo.record.scene_id])
+    return splits, (
+        scene_of(photo, regions, split=splits[photo.record.scene_id]) for photo, regions in usable
+    )
 
 
 class _Summary:

@@ -5,32 +5,17 @@ outside the DVC outs, in a folder named by the digest of the stage's inputs: oth
 never resume from it. One that was put there from elsewhere is refused.
 """
 
-import hashlib
 import json
 import os
 import shutil
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from components.digests import file_digest
 from components.errors import TrainingError
 
 COMPLETE = "COMPLETE"
-
-
-def inputs_digest(settings: str, files: Iterable[Path]) -> str:
-    """SHA-256 over the stage's settings and the names and bytes of its input files."""
-    digest = hashlib.sha256(settings.encode())
-    for path in sorted(files):
-        digest.update(f"\0{path.name}\0{file_digest(path)}".encode())
-    return digest.hexdigest()
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def mark_complete(checkpoint: Path, *, inputs: str, world_size: int) -> None:

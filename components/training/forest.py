@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from components.errors import DataError
 from components.rcmu import Scene, Split, Task, prompt_of, render_prompt, special_token_strings
-from components.rcmu.tables import read_contexts, read_scenes, read_turns
+from components.rcmu.tables import read_contexts, read_scenes, read_turns, shard_paths
 from components.training.processor import SYSTEM_MESSAGE, Processor
 
 if TYPE_CHECKING:
@@ -106,9 +106,9 @@ def plant(scenes: Path, turns: Path, processor: Processor, folder: Path, *, limi
         building.mkdir(parents=True)
         with (building / "ids.bin").open("wb") as ids, (building / "images.bin").open("wb") as images:
             planter = _Planter(processor, ids, limit)
-            planter.plant_trunks(scenes / "scenes.parquet", images)
-            planter.plant_text_sets(turns / "contexts.parquet")
-            planter.plant_branches(turns / "turns.parquet")
+            planter.plant_trunks(scenes, images)
+            planter.plant_text_sets(turns)
+            planter.plant_branches(turns)
         planter.finish(building)
         building.rename(folder)
     return Forest(folder)
@@ -132,11 +132,9 @@ class _Planter:
         self._set_strings: dict[str, tuple[str, ...]] = {}
         self._strings: dict[str, list[str]] = {}
 
-    def plant_trunks(self, path: Path, images: BinaryIO) -> None:
+    def plant_trunks(self, folder: Path, images: BinaryIO) -> None:
         bounds, starts = self._bounds["trunks"], self._bounds["images"]
-        for scene in rows(read_scenes, path):
-            if scene.split is not Split.TRAIN:
-                continue
+        for scene in rows(read_scenes, folder):
             height, width = _grid(scene, self.processor)
             self._trunk_rows[scene.scene_id] = len(self._trunk_rows)
             self._scenes[scene.scene_id] = scene.model_copy(update={"image": b""})
@@ -146,16 +144,14 @@ class _Planter:
             self._write(bounds, self.processor.trunk_ids(image_tokens=height * width // 4))
         self._bounds["text_sets"][0] = bounds[-1]
 
-    def plant_text_sets(self, path: Path) -> None:
+    def plant_text_sets(self, folder: Path) -> None:
         bounds = self._bounds["text_sets"]
-        for context in rows(read_contexts, path):
-            if context.split is not Split.TRAIN:
-                continue
+        for context in rows(read_contexts, folder):
             try:
                 prompt = prompt_of(self._scenes[context.scene_id], context, "?")
             except (KeyError, IndexError) as error:
                 raise DataError(
-                    f"{path}: text set {context.context_id} has no such scene or region "
+                    f"{folder}: text set {context.context_id} has no such scene or region "
                     f"(scene {context.scene_id}): {error}",
                     hint=f"{_FIND} text set; run the generate stage again",
                 ) from error
@@ -166,15 +162,13 @@ class _Planter:
             self._write(bounds, self.processor.context_ids(prompt))
         self._bounds["branches"][0] = bounds[-1]
 
-    def plant_branches(self, path: Path) -> None:
+    def plant_branches(self, folder: Path) -> None:
         bounds = self._bounds["branches"]
-        for turn in rows(read_turns, path):
-            if turn.split is not Split.TRAIN:
-                continue
+        for turn in rows(read_turns, folder):
             text_set = self._set_rows.get(turn.context_id)
             if text_set is None or self._trunk_of[text_set] != self._trunk_rows.get(turn.scene_id):
                 raise DataError(
-                    f"{path}: turn {turn.turn_id} has no such scene or text set "
+                    f"{folder}: turn {turn.turn_id} has no such scene or text set "
                     f"(scene {turn.scene_id}, text set {turn.context_id})",
                     hint=f"{_FIND} turn; run the generate stage again",
                 )
@@ -195,7 +189,7 @@ class _Planter:
             self._write(bounds, question + answer)
         if not self._turn_ids:
             raise DataError(
-                f"{path} has no training turn of at most {self.limit} tokens "
+                f"{folder} has no training turn of at most {self.limit} tokens "
                 f"({len(self._dropped)} are longer)",
                 hint="raise training.sequence_tokens or source.scenes in params.yaml",
             )
@@ -238,27 +232,38 @@ def _grid(scene: Scene, processor: Processor) -> tuple[int, int]:
         ) from error
 
 
-def rows(read: Callable[[Path], Iterator[_Row]], path: Path) -> Iterator[_Row]:
-    """The rows of a Parquet file of RCMU. Raises DataError for one that cannot be read."""
+def rows(read: Callable[[Path, Split], Iterator[_Row]], folder: Path) -> Iterator[_Row]:
+    """The training split's rows of one kind. Raises DataError for a file that cannot be read."""
     try:
-        yield from read(path)
+        yield from read(folder, Split.TRAIN)
     except (OSError, ValueError) as error:
         raise DataError(
-            f"{path} cannot be read: {error}", hint="run the stage that writes the file again"
+            f"the data cannot be read: {error}", hint="run the stage that writes the file again"
         ) from error
+
+
+def training_shards(scenes: Path, turns: Path) -> list[Path]:
+    """The files that `plant` reads. Raises DataError when they are not there."""
+    try:
+        return [
+            *shard_paths(scenes, "scenes", Split.TRAIN),
+            *shard_paths(turns, "contexts", Split.TRAIN),
+            *shard_paths(turns, "turns", Split.TRAIN),
+        ]
+    except FileNotFoundError as error:
+        raise DataError(str(error), hint="`dvc repro generate` makes the data") from error
 
 
 def tokenizer_texts(scenes: Path, turns: Path) -> Iterator[str]:
     """What the small tokenizer is trained on: texts, questions, answers, and the chat's words, once each."""
     yield from (f"system\n{SYSTEM_MESSAGE}", "user\n", "assistant\n")
-    by_id = {s.scene_id: s for s in rows(read_scenes, scenes / "scenes.parquet") if s.split is Split.TRAIN}
-    for context in rows(read_contexts, turns / "contexts.parquet"):
-        if context.split is Split.TRAIN and context.scene_id in by_id:
+    by_id = {s.scene_id: s.model_copy(update={"image": b""}) for s in rows(read_scenes, scenes)}
+    for context in rows(read_contexts, turns):
+        if context.scene_id in by_id:
             yield render_prompt(prompt_of(by_id[context.scene_id], context, "?"))
-    for turn in rows(read_turns, turns / "turns.parquet"):
-        if turn.split is Split.TRAIN:
-            yield turn.question
-            yield turn.answer
+    for turn in rows(read_turns, turns):
+        yield turn.question
+        yield turn.answer
 
 
 def _write_json(path: Path, content: object) -> None:

@@ -13,11 +13,11 @@ from types import FrameType
 
 import psutil
 
+from components.digests import inputs_digest
 from components.errors import LostRankError, ParamsError, PreemptedError, error_class
 from components.params import ModelParams, TrainingParams
 from components.process import OWNER, free_port, run_owned
-from components.training.checkpoints import inputs_digest
-from components.training.forest import Forest, plant, tokenizer_texts
+from components.training.forest import Forest, plant, tokenizer_texts, training_shards
 from components.training.job import Job
 from components.training.model import allow_hub, base_folder, make_processor
 from components.training.processor import Processor
@@ -60,7 +60,7 @@ def train_model(
     allow_hub(model.base)  # before transformers is imported, which reads the switch once
     settings = json.dumps([model.model_dump(), training.model_dump(), seed], sort_keys=True)
     code = [path for part in ("rcmu", "training") for path in (_CODE / part).glob("*.py")]
-    data = [scenes / "scenes.parquet", turns / "contexts.parquet", turns / "turns.parquet"]
+    data = training_shards(scenes, turns)
     # No file for a hub id or "scratch".
     base = [path for path in Path(base_folder(model.base)).glob("*") if path.is_file()]
     inputs = inputs_digest(settings, [*data, deepspeed, *code, *base])

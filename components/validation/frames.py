@@ -1,27 +1,27 @@
 """Scenes, context sets and turns as flat frames, raw: the readers would stop at the first bad row.
 
-Each frame has `row` (the row number in its Parquet file, from 1) and `id`; a column that names a
-problem is empty (None) where there is none.
+Each frame has `file` (a shard's name), `row` (the row number in it, from 1) and `id`; a column that names
+a problem is empty (None) where there is none.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pydantic
 
 from components.errors import DataError
 from components.rcmu import UNANSWERABLE, ContextSet, Split, Turn, cited
 from components.rcmu.images import decode_image, pixel_digest
-from components.rcmu.tables import CONTEXTS, SCENES, TURNS, read_rows, scene_from_row
+from components.rcmu.tables import SCHEMAS, Kind, read_rows, scene_from_row, shard_paths, split_of_shard
 from components.validation.near_copies import Fingerprint, find_near_copies, fingerprint
 from components.validation.shared_words import find_shared_words
 
-FILES = {
+# Which shards a frame is made of.
+KINDS: dict[str, Kind] = {
     "scenes": "scenes",
     "regions": "scenes",
     "contexts": "contexts",
@@ -32,37 +32,36 @@ FILES = {
 Row = dict[str, Any]
 
 
-def build_frames(paths: Mapping[str, Path]) -> dict[str, pd.DataFrame]:
+def build_frames(folders: Mapping[Kind, Path]) -> dict[str, pd.DataFrame]:
     """The frames scenes, regions, contexts, texts and turns.
 
     Args:
-        paths: the Parquet files under the names scenes, contexts and turns.
+        folders: where the shards of each kind lie.
 
     Raises:
         DataError: when a file is missing, no Parquet, or has other columns than its schema.
     """
-    for name, schema in (("scenes", SCENES), ("contexts", CONTEXTS), ("turns", TURNS)):
-        _check_columns(paths[name], schema)
+    paths = {kind: _checked_paths(folder, kind) for kind, folder in folders.items()}
     regions_of: dict[str, int] = {}  # scene id -> number of regions
     scenes: list[Row] = []
     prints: dict[str, list[tuple[Row, Fingerprint]]] = {split: [] for split in Split}
     regions: list[Row] = []
-    for number, row in enumerate(read_rows(paths["scenes"]), start=1):
+    for place, row in _placed(paths["scenes"]):
         regions_of[row["scene_id"]] = len(row["regions"] or [])
-        scene, seen = _scene(number, row)
+        scene, seen = _scene(place, row)
         scenes.append(scene)
         if seen and row["split"] in prints:
             prints[row["split"]].append((scene, seen))
-        regions += _regions(number, row)
+        regions += _regions(place, row)
     lines_of: dict[str, tuple[int, str, str]] = {}  # context id -> number of texts, scene id, split
     split_of = {row["id"]: row["split"] for row in scenes}
     contexts: list[Row] = []
     texts: list[Row] = []
-    for number, row in enumerate(read_rows(paths["contexts"]), start=1):
+    for place, row in _placed(paths["contexts"]):
         lines_of[row["context_id"]] = (len(row["regions"] or []), row["scene_id"], row["split"])
-        contexts.append(_context(number, row, split_of))
-        texts += _texts(number, row, regions_of)
-    turns = [_turn(number, row, lines_of) for number, row in enumerate(read_rows(paths["turns"]), start=1)]
+        contexts.append(_context(place, row, split_of))
+        texts += _texts(place, row, regions_of)
+    turns = [_turn(place, row, lines_of) for place, row in _placed(paths["turns"])]
     _count_splits(scenes, "digest", "splits_of_image")
     _count_splits(regions, "instance_id", "splits_of_instance")
     _count_splits(texts, "text", "splits_of_text")
@@ -79,32 +78,62 @@ def build_frames(paths: Mapping[str, Path]) -> dict[str, pd.DataFrame]:
 
 # The columns of each frame, so that a file without rows has them too.
 _COLUMNS: dict[str, list[str]] = {
-    "scenes": ["row", "id", "split", "image_problem", "digest", "splits_of_image", "near_copy", "problem"],
-    "regions": ["row", "id", "split", "instance_id", "x1", "y1", "x2", "y2", "splits_of_instance"],
-    "contexts": ["row", "id", "reference_problem", "problem"],
-    "texts": ["row", "id", "split", "text", "region_problem", "splits_of_text", "shared"],
+    "scenes": [
+        "file", "row", "id", "split", "image_problem", "digest", "splits_of_image", "near_copy", "misfiled",
+        "problem",
+    ],
+    "regions": ["file", "row", "id", "split", "instance_id", "x1", "y1", "x2", "y2", "splits_of_instance"],
+    "contexts": ["file", "row", "id", "reference_problem", "misfiled", "problem"],
+    "texts": ["file", "row", "id", "split", "text", "region_problem", "splits_of_text", "shared"],
     "turns": [
-        "row", "id", "context_id", "question", "answer", "reference_problem", "unresolved",
-        "citations", "citations_in_answer", "refusal_citations", "problem",
+        "file", "row", "id", "context_id", "question", "answer", "reference_problem", "unresolved",
+        "citations", "citations_in_answer", "refusal_citations", "misfiled", "problem",
     ],
 }  # fmt: skip
 
 
-def _check_columns(path: Path, schema: pa.Schema) -> None:
+class Place(NamedTuple):
+    """Where a row stands."""
+
+    path: Path
+    row: int  # from 1
+
+    def columns(self) -> Row:
+        """The columns that every frame has."""
+        return {"file": self.path.name, "row": self.row}
+
+    def misfiled(self, split: str) -> str | None:
+        """The problem, where the row's split is not that of its file."""
+        return None if split == split_of_shard(self.path) else f"split {split}"
+
+
+def _placed(paths: Iterable[Path]) -> Iterator[tuple[Place, Row]]:
+    for path in paths:
+        for number, row in enumerate(read_rows(path), start=1):
+            yield Place(path, number), row
+
+
+def _checked_paths(folder: Path, kind: Kind) -> list[Path]:
+    """The shards, when each is a Parquet file with the columns of its kind and the name of a split."""
+    again = "make it again: `dvc repro --force source generate`"
     try:
-        found = pq.read_schema(path)
-    except (OSError, pa.ArrowInvalid) as error:
-        raise DataError(
-            f"{path} cannot be read: {error}", hint="make it again: `dvc repro --force source generate`"
-        ) from error
-    if not found.equals(schema):
-        raise DataError(
-            f"{path} has other columns than components/rcmu/tables.py declares: {found.names}",
-            hint="make it again: `dvc repro --force source generate`",
-        )
+        paths = shard_paths(folder, kind)
+    except FileNotFoundError as error:
+        raise DataError(str(error), hint=again) from error
+    for path in paths:
+        try:
+            split_of_shard(path)
+            found = pq.read_schema(path)
+        except (OSError, ValueError) as error:  # pa.ArrowInvalid is a ValueError
+            raise DataError(f"{path} cannot be read: {error}", hint=again) from error
+        if not found.equals(SCHEMAS[kind]):
+            raise DataError(
+                f"{path} has other columns than components/rcmu/tables.py declares: {found.names}", hint=again
+            )
+    return paths
 
 
-def _scene(number: int, row: Row) -> tuple[Row, Fingerprint | None]:
+def _scene(place: Place, row: Row) -> tuple[Row, Fingerprint | None]:
     problem, digest, seen = None, None, None
     try:
         pixels = decode_image(row["image"] or b"")
@@ -115,11 +144,12 @@ def _scene(number: int, row: Row) -> tuple[Row, Fingerprint | None]:
         if pixels.size != (row["width"], row["height"]):
             problem = f"is {pixels.width} x {pixels.height}, declared {row['width']} x {row['height']}"
     scene = {
-        "row": number,
+        **place.columns(),
         "id": row["scene_id"],
         "split": row["split"],
         "image_problem": problem,
         "digest": digest,
+        "misfiled": place.misfiled(row["split"]),
         "problem": _refusal_of(scene_from_row, row),
     }
     return scene, seen
@@ -139,11 +169,11 @@ def _refusal_of(parse: Callable[[Row], object], row: Row) -> str | None:
     return None
 
 
-def _regions(number: int, row: Row) -> Iterable[Row]:
+def _regions(place: Place, row: Row) -> Iterable[Row]:
     for index, region in enumerate(row["regions"] or []):
         corners = {name: region[name] for name in ("x1", "y1", "x2", "y2")}
         yield {
-            "row": number,
+            **place.columns(),
             "id": f"{row['scene_id']} region {index} ({region['instance_id']})",
             "split": row["split"],
             "instance_id": region["instance_id"],
@@ -151,7 +181,7 @@ def _regions(number: int, row: Row) -> Iterable[Row]:
         }
 
 
-def _context(number: int, row: Row, split_of: Mapping[str, str]) -> Row:
+def _context(place: Place, row: Row, split_of: Mapping[str, str]) -> Row:
     problem = None
     if row["scene_id"] not in split_of:
         problem = f"no scene {row['scene_id']}"
@@ -159,15 +189,16 @@ def _context(number: int, row: Row, split_of: Mapping[str, str]) -> Row:
         problem = f"split {row['split']}, its scene {split_of[row['scene_id']]}"
     refusal = _refusal_of(lambda r: ContextSet(**r), row)
     return {
-        "row": number,
+        **place.columns(),
         "id": row["context_id"],
         "reference_problem": problem,
+        "misfiled": place.misfiled(row["split"]),
         # A ContextSet may be empty, which is what a base is asked with; in RCMU each object has a text.
         "problem": refusal or (None if row["regions"] else "no text"),
     }
 
 
-def _texts(number: int, row: Row, regions_of: Mapping[str, int]) -> Iterable[Row]:
+def _texts(place: Place, row: Row, regions_of: Mapping[str, int]) -> Iterable[Row]:
     known = regions_of.get(row["scene_id"], 0)
     seen: set[int] = set()
     for k, told in enumerate(row["regions"] or [], start=1):
@@ -178,7 +209,7 @@ def _texts(number: int, row: Row, regions_of: Mapping[str, int]) -> Iterable[Row
             problem = f"region {told['region']} has two texts"
         seen.add(told["region"])
         yield {
-            "row": number,
+            **place.columns(),
             "id": f"{row['context_id']} [{k}]",
             "split": row["split"],
             "text": told["text"],
@@ -186,7 +217,7 @@ def _texts(number: int, row: Row, regions_of: Mapping[str, int]) -> Iterable[Row
         }
 
 
-def _turn(number: int, row: Row, lines_of: Mapping[str, tuple[int, str, str]]) -> Row:
+def _turn(place: Place, row: Row, lines_of: Mapping[str, tuple[int, str, str]]) -> Row:
     answer = row["answer"] or ""
     citations = row["citations"] or []
     claimed = [claim["k"] for claim in row["claims"] or []]
@@ -202,7 +233,7 @@ def _turn(number: int, row: Row, lines_of: Mapping[str, tuple[int, str, str]]) -
     named = dict.fromkeys([*citations, *cited(answer), *claimed])
     unresolved = [k for k in named if k is None or not 1 <= k <= lines]
     return {
-        "row": number,
+        **place.columns(),
         "id": row["turn_id"],
         "context_id": row["context_id"],
         "question": row["question"],
@@ -214,6 +245,7 @@ def _turn(number: int, row: Row, lines_of: Mapping[str, tuple[int, str, str]]) -
         "refusal_citations": _marks([*citations, *cited(answer)]) or None
         if row["task"] in UNANSWERABLE
         else None,
+        "misfiled": place.misfiled(row["split"]),
         "problem": _refusal_of(lambda r: Turn(**r), row),
     }
 

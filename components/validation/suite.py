@@ -72,6 +72,7 @@ def _scenes() -> list[Check]:
             "no benchmark image is a resized, recompressed, cropped or mirrored training image",
             "remove one of the two from the source",
         ),
+        _filed("scenes"),
         Check(
             "scenes_are_valid", "scenes", _no("problem"), "every row is a Scene of components/rcmu", remake
         ),
@@ -145,6 +146,7 @@ def _contexts() -> list[Check]:
             "no benchmark text is a training text in other words or with other names",
             "reword one of the two texts, or remove its context set",
         ),
+        _filed("contexts"),
         Check(
             "contexts_are_valid",
             "contexts",
@@ -202,8 +204,19 @@ def _turns() -> list[Check]:
             "a refusal cites nothing",
             "remove the citation from the refusal",
         ),
+        _filed("turns"),
         Check("turns_are_valid", "turns", _no("problem"), "every row is a Turn of components/rcmu", remake),
     ]
+
+
+def _filed(frame: str) -> Check:
+    return Check(
+        f"{frame}_in_their_file",
+        frame,
+        _no("misfiled"),
+        "every row has the split that its file's name says",
+        "run the stage that writes the file again",
+    )
 
 
 def _no(column: str) -> Expectation:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from components.rcmu.models import Frozen
-from components.validation.frames import FILES, build_frames
+from components.rcmu.tables import Kind
+from components.validation.frames import KINDS, build_frames
 
 if TYPE_CHECKING:
     from components.validation.suite import Check
@@ -31,7 +32,7 @@ class _Outcome(Frozen):
     name: str
     expectation: str  # Great Expectations' own name
     meaning: str
-    file: str
+    files: str
     success: bool
     checked: int  # rows
     unexpected: int  # rows
@@ -44,8 +45,8 @@ def validate_data(
     """Check scenes, context sets and turns; write the result whether they pass or not.
 
     Args:
-        scenes_folder: holds scenes.parquet.
-        turns_folder: holds contexts.parquet and turns.parquet.
+        scenes_folder: holds the shards of scenes.
+        turns_folder: holds the shards of context sets and turns.
         folder: gets result.json, which depends on the data alone.
         data_docs: replaced by Great Expectations' pages, index.html first. They hold clocks.
 
@@ -54,21 +55,18 @@ def validate_data(
     """
     from components.validation.suite import checks
 
-    paths = {
-        "scenes": scenes_folder / "scenes.parquet",
-        "contexts": turns_folder / "contexts.parquet",
-        "turns": turns_folder / "turns.parquet",
-    }
+    folders: dict[Kind, Path] = {"scenes": scenes_folder, "contexts": turns_folder, "turns": turns_folder}
     suite = checks()
-    frames = build_frames(paths)
+    frames = build_frames(folders)
     results = _run(suite, frames, data_docs)
     outcomes, failures = [], []
     for check in suite:
-        path = paths[FILES[check.frame]]
-        outcome = _outcome(check, results[check.name], f"{path.parent.name}/{path.name}")
+        kind = KINDS[check.frame]
+        files = f"{folders[kind].name}/{kind}-*.parquet"
+        outcome = _outcome(check, results[check.name], files)
         outcomes.append(outcome)
         if not outcome.success:
-            failures.append(_failure(check, outcome, path))
+            failures.append(_failure(check, outcome, folders[kind] / f"{kind}-*.parquet"))
     content = {
         "success": not failures,
         "expectations": [outcome.model_dump() for outcome in outcomes],
@@ -118,7 +116,7 @@ def _run(suite: "list[Check]", frames: dict[str, pd.DataFrame], data_docs: Path)
             batch_parameters={"dataframe": _escaped(frame)},
             result_format={
                 "result_format": "SUMMARY",
-                "unexpected_index_column_names": ["row", "id"],
+                "unexpected_index_column_names": ["file", "row", "id"],
                 "partial_unexpected_count": _SHOWN,
             },
         )
@@ -134,7 +132,7 @@ def _escaped(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.map(lambda value: html.escape(value) if isinstance(value, str) else value)
 
 
-def _outcome(check: "Check", result: dict[str, Any], file: str) -> _Outcome:
+def _outcome(check: "Check", result: dict[str, Any], files: str) -> _Outcome:
     exception = _exception(result)
     found = result.get("result", {})
     success = bool(result["success"])
@@ -146,7 +144,7 @@ def _outcome(check: "Check", result: dict[str, Any], file: str) -> _Outcome:
         name=check.name,
         expectation=result["expectation_config"]["type"],
         meaning=check.meaning,
-        file=file,
+        files=files,
         success=success,
         checked=found.get("element_count", found.get("observed_value", 0)),
         unexpected=found.get("unexpected_count", 0 if success else 1),
@@ -163,19 +161,21 @@ def _exception(result: dict[str, Any]) -> str | None:
 
 
 def _example(row: dict[str, Any]) -> dict[str, Any]:
-    """Row number, id and the unexpected values, as they are in the file; long ones cut."""
+    """File, row number, id and the unexpected values, as they are in the file; long ones cut."""
     plain = {key: html.unescape(value) if isinstance(value, str) else value for key, value in row.items()}
     return {key: f"{v[:200]}..." if isinstance(v, str) and len(v) > 200 else v for key, v in plain.items()}
 
 
-def _failure(check: "Check", outcome: _Outcome, path: Path) -> str:
+def _failure(check: "Check", outcome: _Outcome, files: Path) -> str:
     lines = [f"{check.name}: {check.meaning}; {outcome.unexpected} of {outcome.checked} do not"]
     for example in outcome.examples:
-        values = ", ".join(f"{k}={v!r}" for k, v in example.items() if k not in ("row", "id"))
-        place = f"row {example['row']} ({example['id']})" if "row" in example else "the whole file"
-        lines.append(f"  {path}, {place}: {values}" if values else f"  {path}, {place}")
+        values = ", ".join(f"{k}={v!r}" for k, v in example.items() if k not in ("file", "row", "id"))
+        place = f"{files}, the whole file"
+        if "row" in example:
+            place = f"{files.parent / example['file']}, row {example['row']} ({example['id']})"
+        lines.append(f"  {place}: {values}" if values else f"  {place}")
     if not outcome.examples:
-        lines.append(f"  {path}: no rows")
+        lines.append(f"  {files}: no rows")
     if outcome.unexpected > len(outcome.examples) > 0:
         lines.append(f"  ... and {outcome.unexpected - len(outcome.examples)} more")
     lines.append(f"  cure: {check.cure}")

@@ -6,7 +6,7 @@ import pytest
 
 from components.ablation.variants import Data
 from components.generation.questions import ask, strangers_of
-from components.generation.write import write_context
+from components.generation.shard import write_context
 from components.params import GenerationParams, SourceParams
 from components.rcmu import Split
 from components.sources.synthetic import draw_scene

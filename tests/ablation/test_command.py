@@ -33,12 +33,13 @@ def test_results_lie_by_run_and_data(repo: Path, tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(command, "measure", measured)
     (tmp_path / "params.yaml").write_bytes((repo / "params.yaml").read_bytes())
     for name in ("scenes/scenes", "turns/contexts", "turns/turns"):
-        (tmp_path / f"outs/{name}.parquet").parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / f"outs/{name}.parquet").write_bytes(b"first")
+        path = tmp_path / f"outs/{name}-train-00000.parquet"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"first")
     settings = Settings(home=tmp_path, tracking_uri=f"sqlite:///{tmp_path}/mlflow.db")
     calls = [("a", b"first"), ("a", b"first"), ("b", b"first"), ("a", b"second")]
     for digest, turns in calls:
-        (tmp_path / "outs/turns/turns.parquet").write_bytes(turns)
+        (tmp_path / "outs/turns/turns-train-00000.parquet").write_bytes(turns)
         with pytest.raises(DataError, match="stop here"):
             ablate(run_in(tmp_path, digest), settings)
     assert asked[0] == asked[1]

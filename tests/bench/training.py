@@ -23,7 +23,7 @@ from torch.nn.functional import cross_entropy
 
 from components.params import load_params
 from components.rcmu import Box, ContextRegion, ContextSet, Region, Scene, Split, Task, Turn
-from components.rcmu.tables import CONTEXTS, SCENES, TURNS, write_models
+from components.rcmu.tables import write_models
 from components.training.collator import MEASURED, Assembler, Collator
 from components.training.forest import Forest, plant, tokenizer_texts
 from components.training.model import build_from_scratch, make_processor
@@ -103,9 +103,9 @@ def write_data(folder: Path, *, scenes: int, text_sets: int, questions: int) -> 
                 )
                 for q in range(questions)
             ]
-    write_models(folder / "scenes.parquet", SCENES, made)
-    write_models(folder / "contexts.parquet", CONTEXTS, contexts)
-    write_models(folder / "turns.parquet", TURNS, turns)
+    write_models(folder, "scenes", made)
+    write_models(folder, "contexts", contexts)
+    write_models(folder, "turns", turns)
 
 
 class Forms:

@@ -77,7 +77,7 @@ class Checkout:
             env=self.environment,
             capture_output=True,
             text=True,
-            timeout=420,
+            timeout=560,
         )
 
     def start(self, *arguments: str, log: Path) -> subprocess.Popen[bytes]:

@@ -108,7 +108,7 @@ def test_ask_and_the_model_server_answer_the_same(finished: Finished, tmp_path: 
     from components.rcmu.tables import read_scenes
 
     checkout, _ = finished
-    scene = next(read_scenes(workspace_of(checkout) / "outs/scenes/scenes.parquet"))
+    scene = next(read_scenes(workspace_of(checkout) / "outs/scenes"))
     photo = tmp_path / "photo.png"
     photo.write_bytes(scene.image)
     regions = [{"label": "circle", "bbox": [10, 10, 40, 40], "text": "It belongs to Ada Moss."}]

@@ -30,7 +30,7 @@ def test_trained_passes_and_untrained_is_refused_with_the_same_thresholds(
 ) -> None:
     content = yaml.safe_load((repo / "params.yaml").read_text())
     content["source"].update(scenes=300)
-    content["training"].update(checkpoint_every=400)
+    content["training"].update(checkpoint_every=240)
     params = Params.model_validate(content)  # the thresholds are the tiny profile's own
     assert all(threshold > 0 for threshold in params.gate.staging.values())
     checkout = make_checkout("gate", content)
@@ -39,5 +39,5 @@ def test_trained_passes_and_untrained_is_refused_with_the_same_thresholds(
     untrained = verdict_after(checkout, params, steps=0)  # the tiny base as it ships
     assert not untrained.passed
     assert all(requirement.short_by > 0 for requirement in untrained.requirements)
-    trained = verdict_after(checkout, params, steps=300)
+    trained = verdict_after(checkout, params, steps=240)
     assert trained.passed, trained.lines

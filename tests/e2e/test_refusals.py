@@ -88,19 +88,21 @@ PLANTED = """
 
 def plant(scenes_folder, folder):
     from components.rcmu import tables
-    s = list(tables.read_rows(scenes_folder / "scenes.parquet"))
-    t = list(tables.read_rows(folder / "turns.parquet"))
+    scenes = scenes_folder / "scenes-train-00000.parquet"
+    turns = folder / "turns-train-00000.parquet"
+    s = list(tables.read_rows(scenes))
+    t = list(tables.read_rows(turns))
     t[0]["citations"], t[0]["answer"] = [9], "It is.[9]"
     t.append({**t[1], "turn_id": t[1]["turn_id"] + "-again"})
-    other = "benchmark" if s[0]["split"] == "train" else "train"
-    s.append({**s[0], "scene_id": "copy", "split": other})
-    tables.write_rows(scenes_folder / "scenes.parquet", tables.SCENES, s)
-    tables.write_rows(folder / "turns.parquet", tables.TURNS, t)
+    benchmark = scenes_folder / "scenes-benchmark-00000.parquet"
+    b = [*tables.read_rows(benchmark), {**s[0], "scene_id": "copy", "split": "benchmark"}]
+    tables.write_rows(benchmark, tables.SCENES, b)
+    tables.write_rows(turns, tables.TURNS, t)
 
 _clean = write_turns
 
-def write_turns(scenes_folder, params, *, seed, folder):
-    _clean(scenes_folder, params, seed=seed, folder=folder)
+def write_turns(scenes_folder, params, *, folder, **rest):
+    _clean(scenes_folder, params, folder=folder, **rest)
     plant(scenes_folder, folder)
 """
 FOUND_BY = ("citations_resolve", "turns_unique", "images_in_one_split")

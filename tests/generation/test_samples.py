@@ -8,7 +8,7 @@ import pytest
 from components.errors import DataError
 from components.generation import write_samples
 from components.rcmu import ContextSet, Scene, Split, Turn
-from components.rcmu.tables import CONTEXTS, SCENES, TURNS, write_models
+from components.rcmu.tables import write_models
 from tests.evaluation.test_report import CONTEXT, HOSTILE, SCENE, TURN
 
 
@@ -26,9 +26,9 @@ def data(folder: Path) -> None:
             contexts.append(CONTEXT.model_copy(update=names))
             turn = TURN.model_copy(update={**names, "turn_id": f"{split}-{number}/c0/t0"})
             turns.append(turn.model_copy(update={"answer": f"{HOSTILE} Ada.[2]"}))
-    write_models(folder / "scenes.parquet", SCENES, scenes)
-    write_models(folder / "contexts.parquet", CONTEXTS, contexts)
-    write_models(folder / "turns.parquet", TURNS, turns)
+    write_models(folder, "scenes", scenes)
+    write_models(folder, "contexts", contexts)
+    write_models(folder, "turns", turns)
 
 
 def page(tmp_path: Path, *, number: int = 2, seed: int = 1) -> Path:
@@ -73,6 +73,6 @@ def test_the_same_seed_gives_the_same_bytes(tmp_path: Path) -> None:
 
 
 def test_without_data_it_says_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"scenes\.parquet is not there") as caught:
+    with pytest.raises(DataError, match=r"has no scenes-\*\.parquet") as caught:
         write_samples(tmp_path, tmp_path, number=1, seed=1, page=tmp_path / "page.html")
     assert "rcvit run" in caught.value.hint

@@ -15,7 +15,7 @@ from components.generation import write_turns
 from components.generation.questions import CLOSED_VALUES
 from components.params import GenerationParams, SourceParams
 from components.rcmu import ContextSet, Scene, Split, Task, Turn, cited, normalise
-from components.rcmu.tables import SCENES, read_contexts, read_scenes, read_turns, write_models
+from components.rcmu.tables import read_contexts, read_scenes, read_turns, write_models
 from components.sources import write_scenes
 from components.sources.geometry import POSITIONS
 from components.sources.synthetic import COLORS, SIZES
@@ -92,9 +92,9 @@ class Data(NamedTuple):
 def load(scenes: Path, turns: Path) -> Data:
     return Data(
         turns,
-        {scene.scene_id: scene for scene in read_scenes(scenes / "scenes.parquet")},
-        {context.context_id: context for context in read_contexts(turns / "contexts.parquet")},
-        list(read_turns(turns / "turns.parquet")),
+        {scene.scene_id: scene for scene in read_scenes(scenes)},
+        {context.context_id: context for context in read_contexts(turns)},
+        list(read_turns(turns)),
     )
 
 
@@ -112,7 +112,8 @@ def make_scenes(folder: Path, source: SourceParams, workspace: Path) -> Path:
 
 def make_turns(folder: Path, scenes: Path, *, seed: int = 5, **changes: int) -> Path:
     folder.mkdir()
-    write_turns(scenes, generation(**changes), seed=seed, folder=folder)
+    finished = folder.with_name(f"{folder.name}-shards")
+    write_turns(scenes, generation(**changes), seed=seed, folder=folder, finished=finished)
     return folder
 
 
@@ -388,8 +389,8 @@ def test_same_seed_same_bytes_another_seed_others(synthetic: Data, tmp_path: Pat
     again = digests(make_turns(tmp_path / "again", scenes))
     other = digests(make_turns(tmp_path / "other", scenes, seed=6))
     assert again == digests(synthetic.folder)
-    assert other["turns.parquet"] != again["turns.parquet"]
-    assert other["contexts.parquet"] != again["contexts.parquet"]
+    for kind in ("turns", "contexts"):
+        assert other[f"{kind}-train-00000.parquet"] != again[f"{kind}-train-00000.parquet"]
 
 
 @pytest.mark.parametrize("facts", [1, 4])
@@ -406,7 +407,7 @@ def test_other_numbers_of_facts(synthetic: Data, tmp_path: Path, facts: int) -> 
 def test_a_lonely_scene_of_a_split_gets_no_strangers(synthetic: Data, tmp_path: Path) -> None:
     scene = next(iter(synthetic.scenes.values()))
     (tmp_path / "scenes").mkdir()
-    write_models(tmp_path / "scenes/scenes.parquet", SCENES, [scene])
+    write_models(tmp_path / "scenes", "scenes", [scene])
     made = load(tmp_path / "scenes", make_turns(tmp_path / "turns", tmp_path / "scenes"))
     assert not [turn for turn in made.turns if turn.task is Task.UNANSWERABLE_C2V]
     summary = json.loads((made.folder / "summary.json").read_text())

@@ -42,8 +42,8 @@ def test_lines_of_packed_trees_are_labelled_as_their_own(
     processor: Processor, corpus: Path, tmp_path: Path
 ) -> None:
     forest = plant(corpus, corpus, processor, tmp_path / "forest", limit=900)
-    scenes = {scene.scene_id: scene for scene in read_scenes(corpus / "scenes.parquet")}
-    contexts = list(read_contexts(corpus / "contexts.parquet"))
+    scenes = {scene.scene_id: scene for scene in read_scenes(corpus)}
+    contexts = list(read_contexts(corpus))
     lines = [lines_of(scenes[context.scene_id], context, processor) for context in contexts]
     told = {(k, region.text) for context in contexts for k, region in enumerate(context.regions, start=1)}
     stream, assemble = Stream(forest, budget=900, seed=1), Assembler(forest, processor)

@@ -21,7 +21,7 @@ SOURCE = SourceParams(
 )  # fmt: skip
 GENERATION = GenerationParams(context_sets=2, facts_per_text=2, questions_per_task=1)
 ALL: tuple[Subject, ...] = ("image", "looks", "listed", "texts", "boxes")
-FILES = ("scenes.parquet", "contexts.parquet", "turns.parquet")
+FILES = tuple(f"{kind}-train-00000.parquet" for kind in ("scenes", "contexts", "turns"))
 
 
 def written(folder: Path, about: tuple[Subject, ...] = ALL, seed: int = 3) -> Path:
@@ -52,10 +52,10 @@ def test_it_asks_about_what_the_stage_says(
     tmp_path: Path, about: tuple[Subject, ...], shown: set[str]
 ) -> None:
     folder = written(tmp_path / "corpus", about)
-    skills = {skill_of(turn.turn_id) for turn in read_turns(folder / "turns.parquet")}
+    skills = {skill_of(turn.turn_id) for turn in read_turns(folder)}
     assert skills & {"caption", "box_to_looks", "listed_all", "quote", "index_to_box"} == shown
-    asked_of = {turn.context_id for turn in read_turns(folder / "turns.parquet")}
-    assert asked_of == {context.context_id for context in read_contexts(folder / "contexts.parquet")}
+    asked_of = {turn.context_id for turn in read_turns(folder)}
+    assert asked_of == {context.context_id for context in read_contexts(folder)}
 
 
 def test_the_trainer_takes_every_turn_of_it(tmp_path: Path) -> None:
@@ -67,7 +67,7 @@ def test_the_trainer_takes_every_turn_of_it(tmp_path: Path) -> None:
         tokenizer, Qwen2VLImageProcessorPil(size={"shortest_edge": 784, "longest_edge": 12544})
     )
     forest = plant(folder, folder, processor, tmp_path / "forest", limit=2000)
-    assert len(forest) == sum(1 for _ in read_turns(folder / "turns.parquet"))
-    assert len(forest.grids) == sum(1 for _ in read_scenes(folder / "scenes.parquet")) == 6
+    assert len(forest) == sum(1 for _ in read_turns(folder))
+    assert len(forest.grids) == sum(1 for _ in read_scenes(folder)) == 6
     empty = forest.text_sets.lengths() == 0
     assert empty.sum() == 6 * 2  # the image alone: no line and no instruction before the question

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 import torch
 
-from components.generation.write import write_context
+from components.generation.shard import write_context
 from components.pretraining.lines import (
     LINES,
     Labels,

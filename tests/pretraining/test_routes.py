@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from components.generation.write import write_context
+from components.generation.shard import write_context
 from components.pretraining.corpus import write_corpus
 from components.pretraining.lines import KINDS, LINES, likeness_of
 from components.pretraining.routes import Route, Routes, judge_asked, route_of, routes_in
@@ -114,9 +114,9 @@ def test_labels_of_a_batch_stand_at_their_own_tokens(
     processor: Processor, corpus: Path, tmp_path: Path
 ) -> None:
     forest = plant(corpus, corpus, processor, tmp_path / "forest", limit=900)
-    scenes = {scene.scene_id: scene for scene in read_scenes(corpus / "scenes.parquet")}
-    contexts = {context.context_id: context for context in read_contexts(corpus / "contexts.parquet")}
-    turns = {turn.turn_id: turn for turn in read_turns(corpus / "turns.parquet")}
+    scenes = {scene.scene_id: scene for scene in read_scenes(corpus)}
+    contexts = {context.context_id: context for context in read_contexts(corpus)}
+    turns = {turn.turn_id: turn for turn in read_turns(corpus)}
     ordered = [turns[turn_id] for turn_id in forest.names()["turns"]]
     routes = [route_of(t, scenes[t.scene_id], contexts[t.context_id], processor) for t in ordered]
     stream, assemble = Stream(forest, budget=900, seed=1), Assembler(forest, processor)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from components.generation.facts import KINDS
-from components.generation.write import write_context
+from components.generation.shard import write_context
 from components.params import GenerationParams, SourceParams
 from components.pretraining.tasks import (
     asked_of,

@@ -36,7 +36,10 @@ def params(**changes: object) -> SourceParams:
 def make(folder: Path, seed: int, source: SourceParams, workspace: Path) -> tuple[list[Scene], Any]:
     folder.mkdir()
     write_scenes(source, seed=seed, workspace=workspace, folder=folder)
-    return list(read_scenes(folder / "scenes.parquet")), json.loads((folder / "summary.json").read_text())
+    return list(read_scenes(folder)), json.loads((folder / "summary.json").read_text())
+
+
+SHARD = "scenes-train-00000.parquet"
 
 
 def digest(folder: Path) -> dict[str, str]:
@@ -47,7 +50,7 @@ def test_same_seed_same_bytes_another_seed_others(tmp_path: Path) -> None:
     for name, seed in (("one", 1), ("again", 1), ("two", 2)):
         make(tmp_path / name, seed, params(), tmp_path)
     assert digest(tmp_path / "one") == digest(tmp_path / "again")
-    assert digest(tmp_path / "one")["scenes.parquet"] != digest(tmp_path / "two")["scenes.parquet"]
+    assert digest(tmp_path / "one")[SHARD] != digest(tmp_path / "two")[SHARD]
 
 
 def test_the_summary_counts_what_is_in_the_file(tmp_path: Path) -> None:

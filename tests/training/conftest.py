@@ -21,7 +21,7 @@ from components.rcmu import (
     Task,
     Turn,
 )
-from components.rcmu.tables import CONTEXTS, SCENES, TURNS, write_models
+from components.rcmu.tables import write_models
 from components.training.processor import Processor
 from components.training.tokenizer import train_tokenizer
 
@@ -77,9 +77,9 @@ def write_data(folder: Path, scenes: Sequence[Scene], answers: Sequence[str]) ->
         for c in contexts
         for n, answer in enumerate(answers)
     ]  # fmt: skip
-    write_models(folder / "scenes.parquet", SCENES, scenes)
-    write_models(folder / "contexts.parquet", CONTEXTS, contexts)
-    write_models(folder / "turns.parquet", TURNS, turns)
+    write_models(folder, "scenes", scenes)
+    write_models(folder, "contexts", contexts)
+    write_models(folder, "turns", turns)
 
 
 def write_trees(folder: Path, trees: Sequence[Sequence[Sequence[tuple[str, str]]]]) -> None:
@@ -105,9 +105,9 @@ def write_trees(folder: Path, trees: Sequence[Sequence[Sequence[tuple[str, str]]
                         answer=answer, citations=(), claims=(),
                     )
                 )  # fmt: skip
-    write_models(folder / "scenes.parquet", SCENES, scenes)
-    write_models(folder / "contexts.parquet", CONTEXTS, contexts)
-    write_models(folder / "turns.parquet", TURNS, turns)
+    write_models(folder, "scenes", scenes)
+    write_models(folder, "contexts", contexts)
+    write_models(folder, "turns", turns)
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ import pytest
 
 from components.errors import DataError
 from components.rcmu import Scene, Split, Turn
-from components.rcmu.tables import SCENES, TURNS, read_scenes, read_turns, write_models
+from components.rcmu.tables import read_scenes, read_turns, write_models
 from components.training.forest import plant
 from components.training.processor import Processor
 from tests.training.conftest import scene, write_data
@@ -42,10 +42,10 @@ def truncated(turns: list[Turn], scenes: list[Scene]) -> None:
 def test_a_broken_sample_is_an_error_with_its_id(
     folder: Path, processor: Processor, spoil: Callable[[list[Turn], list[Scene]], None], message: str
 ) -> None:
-    turns, scenes = list(read_turns(folder / "turns.parquet")), list(read_scenes(folder / "scenes.parquet"))
+    turns, scenes = list(read_turns(folder)), list(read_scenes(folder))
     spoil(turns, scenes)
-    write_models(folder / "turns.parquet", TURNS, turns)
-    write_models(folder / "scenes.parquet", SCENES, scenes)
+    write_models(folder, "turns", turns)
+    write_models(folder, "scenes", scenes)
     with pytest.raises(DataError, match=message):
         forest = plant(folder, folder, processor, folder / "forest", limit=1000)
         forest.image(1)
@@ -55,7 +55,7 @@ def test_a_broken_sample_is_an_error_with_its_id(
 def test_a_file_that_is_not_parquet_is_an_error_with_its_name(
     folder: Path, processor: Processor, name: str
 ) -> None:
-    (folder / f"{name}.parquet").write_bytes(b"junk")
-    with pytest.raises(DataError, match=rf"{name}\.parquet cannot be read"):
+    (folder / f"{name}-train-00000.parquet").write_bytes(b"junk")
+    with pytest.raises(DataError, match=rf"cannot be read: .*{name}-train-00000\.parquet"):
         forest = plant(folder, folder, processor, folder / "forest", limit=1000)
         forest.image(1)

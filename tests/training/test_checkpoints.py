@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from components.digests import inputs_digest
 from components.errors import TrainingError
-from components.training.checkpoints import COMPLETE, inputs_digest, mark_complete, newest_complete
+from components.training.checkpoints import COMPLETE, mark_complete, newest_complete
 
 
 def checkpoint(folder: Path, step: int, *, complete: bool = True) -> Path:

@@ -47,9 +47,9 @@ def test_only_the_training_split_is_planted(data: Path, processor: Processor) ->
 
 def test_joined_segments_are_the_sample_as_serving_makes_it(data: Path, processor: Processor) -> None:
     forest = planted(data, processor)
-    scenes = {s.scene_id: s for s in read_scenes(data / "scenes.parquet")}
-    contexts = {c.context_id: c for c in read_contexts(data / "contexts.parquet")}
-    turns = {turn.turn_id: turn for turn in read_turns(data / "turns.parquet")}
+    scenes = {s.scene_id: s for s in read_scenes(data)}
+    contexts = {c.context_id: c for c in read_contexts(data)}
+    turns = {turn.turn_id: turn for turn in read_turns(data)}
     for branch, turn_id in enumerate(forest.names()["turns"]):
         turn = turns[turn_id]
         asked = prompt_of(scenes[turn.scene_id], contexts[turn.context_id], turn.question)
@@ -101,7 +101,7 @@ def test_nothing_that_fits_is_an_error_and_leaves_nothing(data: Path, processor:
 
 def test_what_was_planted_is_kept(data: Path, processor: Processor) -> None:
     first = planted(data, processor)
-    (data / "turns.parquet").unlink()  # a resumed training reads no text again
+    (data / "turns-train-00000.parquet").unlink()  # a resumed training reads no text again
     assert len(planted(data, processor)) == len(first)
 
 

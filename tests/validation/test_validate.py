@@ -13,7 +13,8 @@ from PIL import Image
 from components.errors import DataError
 from components.generation import write_turns
 from components.params import GenerationParams, SourceParams
-from components.rcmu.tables import CONTEXTS, SCENES, TURNS, read_rows, write_rows
+from components.rcmu import Split
+from components.rcmu.tables import SCHEMAS, Kind, read_rows, shard_path, shard_paths, write_rows
 from components.sources import write_scenes
 from components.validation import ValidationResult, validate_data
 
@@ -31,7 +32,7 @@ def make(root: Path, source: SourceParams) -> None:
     (root / "scenes").mkdir()
     (root / "turns").mkdir()
     write_scenes(source, seed=5, workspace=root, folder=root / "scenes")
-    write_turns(root / "scenes", GENERATION, seed=5, folder=root / "turns")
+    write_turns(root / "scenes", GENERATION, seed=5, folder=root / "turns", finished=root / "shards")
 
 
 @pytest.fixture(scope="module")
@@ -55,10 +56,13 @@ def clean(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def read(root: Path) -> Tables:
+    """The rows of all shards, the benchmark's first."""
+    folders: tuple[tuple[Kind, str], ...] = (("scenes", "scenes"), ("contexts", "turns"), ("turns", "turns"))
     return Tables(
-        list(read_rows(root / "scenes/scenes.parquet")),
-        list(read_rows(root / "turns/contexts.parquet")),
-        list(read_rows(root / "turns/turns.parquet")),
+        *(
+            [row for path in shard_paths(root / folder, kind) for row in read_rows(path)]
+            for kind, folder in folders
+        )
     )
 
 
@@ -71,14 +75,25 @@ def check(scenes: Path, turns: Path, out: Path) -> tuple[ValidationResult, dict[
     return result, content
 
 
+def write_by_split(folder: Path, kind: Kind, rows: Rows) -> None:
+    for split in Split:
+        own = [row for row in rows if file_of(row) is split]
+        write_rows(shard_path(folder, kind, split), SCHEMAS[kind], own)
+
+
+def file_of(row: dict[str, Any]) -> Split:
+    """In whose file a row stands: one of no split is the benchmark's."""
+    return Split.TRAIN if row["split"] == "train" else Split.BENCHMARK
+
+
 def planted(clean: Path, out: Path, plant: Callable[[Tables], object]) -> ValidationResult:
     tables = read(clean)
     plant(tables)
     for name in ("scenes", "turns"):
         (out / name).mkdir()
-    write_rows(out / "scenes/scenes.parquet", SCENES, tables.scenes)
-    write_rows(out / "turns/contexts.parquet", CONTEXTS, tables.contexts)
-    write_rows(out / "turns/turns.parquet", TURNS, tables.turns)
+    write_by_split(out / "scenes", "scenes", tables.scenes)
+    write_by_split(out / "turns", "contexts", tables.contexts)
+    write_by_split(out / "turns", "turns", tables.turns)
     result, _ = check(out / "scenes", out / "turns", out / "out")
     return result
 
@@ -289,22 +304,23 @@ def test_each_defect_is_found_and_named(
 
 
 def changed_rows(before: Tables, after: Tables) -> list[int]:
-    """Row numbers in which two versions of the tables differ."""
+    """Row numbers, each in its own file, in which two versions of the tables differ."""
     return [
-        number + 1
+        sum(file_of(earlier) is file_of(row) for earlier in new[: index + 1])
         for old, new in zip(before, after, strict=True)
-        for number, row in enumerate(new)
-        if number >= len(old) or old[number] != row
+        for index, row in enumerate(new)
+        if index >= len(old) or old[index] != row
     ]
 
 
 def test_a_failure_reads_as_file_row_id_and_cure(clean: Path, tmp_path: Path) -> None:
     result = planted(clean, tmp_path, citation_of_nothing)
     number, turn = turn_of(read(clean), "v2c")
+    path = tmp_path / "turns/turns-benchmark-00000.parquet"
     assert result.failures == (
         "citations_resolve: every citation and claim names a region [k] of the prompt; "
         f"1 of {len(read(clean).turns)} do not\n"
-        f"  {tmp_path}/turns/turns.parquet, row {number} ({turn['turn_id']}): unresolved='[9]'\n"
+        f"  {path}, row {number} ({turn['turn_id']}): unresolved='[9]'\n"
         "  cure: cite a region that the context set has, or remove the citation",
     )
 
@@ -339,9 +355,10 @@ def test_markup_in_the_data_stays_text_in_the_pages(clean: Path, tmp_path: Path)
 
 def test_files_that_are_no_tables_are_an_error(clean: Path, tmp_path: Path) -> None:
     shutil.copytree(clean, tmp_path / "data")
-    (tmp_path / "data/turns/turns.parquet").write_bytes(b"PAR1")
-    with pytest.raises(DataError, match=r"turns\.parquet cannot be read"):
+    turns = tmp_path / "data/turns/turns-train-00000.parquet"
+    turns.write_bytes(b"PAR1")
+    with pytest.raises(DataError, match=r"turns-train-00000\.parquet cannot be read"):
         check(tmp_path / "data/scenes", tmp_path / "data/turns", tmp_path / "one")
-    shutil.copyfile(clean / "turns/contexts.parquet", tmp_path / "data/turns/turns.parquet")
+    shutil.copyfile(clean / "turns/contexts-train-00000.parquet", turns)
     with pytest.raises(DataError, match="other columns"):
         check(tmp_path / "data/scenes", tmp_path / "data/turns", tmp_path / "two")
