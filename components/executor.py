@@ -12,6 +12,8 @@ from typing import TypeVar
 from components.errors import SettingsError
 from components.process import kill_when_parent_dies
 
+DASK_LIMIT = 30  # seconds a scheduler has to answer
+
 _Job = TypeVar("_Job")
 _Result = TypeVar("_Result")
 
@@ -56,7 +58,7 @@ def _on_dask(function: Callable[[_Job], _Result], jobs: Iterable[_Job], address:
             hint="pip install -c requirements.lock -e '.[dask]', or unset it",
         ) from None
     try:
-        client = Client(address, timeout=30)
+        client = Client(address, timeout=DASK_LIMIT)
     except (OSError, ValueError) as error:
         raise SettingsError(
             f"RCVIT_DASK_SCHEDULER {address} does not answer: {error}", hint="start it, or unset the setting"
