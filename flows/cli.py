@@ -156,6 +156,24 @@ def data_show(
     typer.echo(f"samples  {page}")
 
 
+@data_app.command("publish")
+def data_publish(
+    folder: Annotated[Path, typer.Argument(help="A new folder.")],
+    profile: Profile = None,
+) -> None:
+    """A run's data as a folder that `datasets.load_dataset` reads, with a dataset card."""
+    from components.generation import publish_data
+    from components.params import load_params
+    from components.workspace import describe_run
+
+    checkout = _checkout()
+    this = describe_run(checkout, profile, load_settings(checkout))
+    outs, version = this.folder / "outs", f"{this.commit}{' and changes' if this.dirty else ''}"
+    params = load_params(this.params_file)
+    publish_data(outs / "scenes", outs / "turns", params=params, version=version, folder=folder)
+    typer.echo(f"published  {folder}: its README.md is the card")
+
+
 @app.command()
 def ask(
     photo: Path,

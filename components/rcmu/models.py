@@ -106,6 +106,7 @@ class Scene(Frozen):
     height: int = Field(gt=0)  # pixels
     caption: NormalisedText = ""
     attribution: NormalisedText = ""
+    license: NormalisedText = ""  # of the image, by name; empty where the source names none
     regions: tuple[Region, ...] = Field(min_length=1)
 
 

@@ -42,6 +42,7 @@ SCENES = pa.schema(
         ("height", pa.int32()),
         ("caption", pa.string()),
         ("attribution", pa.string()),
+        ("license", pa.string()),
         ("regions", pa.list_(_REGION)),
     ]
 )

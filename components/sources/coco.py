@@ -177,17 +177,23 @@ def photo_records(
             height=image.height,
             caption=tables.captions.get(image.id, ""),
             attribution=_attribution(image, tables.licenses),
+            license=_license(image, tables.licenses),
             objects=tuple(objects[image.id]),
         )
         for where, image in tables.images
     ]
 
 
+def _license(image: ImageRecord, licenses: Mapping[Id, _License]) -> str:
+    known = licenses.get(image.license) if image.license is not None else None
+    return normalise(image.license_name or (known.name if known else None) or "")
+
+
 def _attribution(image: ImageRecord, licenses: Mapping[Id, _License]) -> str:
-    licence = licenses.get(image.license) if image.license is not None else None
+    known = licenses.get(image.license) if image.license is not None else None
     parts = [
         image.attribution or image.flickr_url or image.coco_url,
-        image.license_name or (licence.name if licence else None),
-        image.license_url or (licence.url if licence else None),
+        _license(image, licenses),
+        image.license_url or (known.url if known else None),
     ]
     return without_citation_marks(normalise("; ".join(part for part in parts if part)))

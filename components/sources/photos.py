@@ -35,6 +35,7 @@ class PhotoRecord(Frozen):
     height: int  # pixels
     caption: str  # empty when the source gives none
     attribution: str
+    license: str = ""  # of the image, by name; empty when the source gives none
     objects: tuple[BoxedObject, ...]
 
 

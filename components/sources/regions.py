@@ -112,5 +112,6 @@ def scene_of(photo: Photo, regions: tuple[Region, ...], *, split: Split) -> Scen
         height=record.height,
         caption=record.caption,
         attribution=record.attribution,
+        license=record.license,
         regions=regions,
     )

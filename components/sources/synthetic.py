@@ -98,6 +98,7 @@ def draw_scene(scene_id: str, params: SourceParams, *, split: Split, seed: int) 
         height=side,
         caption=_caption(number),
         attribution="drawn by rcvit",
+        license="Apache-2.0",
         regions=regions,
     )
 

@@ -73,6 +73,7 @@ def test_clean_photos_become_scenes(folder: Path) -> None:
     assert scene.image == (folder / "images/a.jpg").read_bytes()
     assert scene.caption == "Two dogs (3)."
     assert scene.attribution == "u; CC BY; https://example.org/by"
+    assert scene.license == "CC BY"
     assert [r.expression for r in scene.regions] == ["the wet dog", "the black dog"]  # the largest first
     assert scene.regions[0].box.model_dump() == {"x1": 750, "y1": 0, "x2": 1000, "y2": 1000}
     facts = {fact.key: fact.value for fact in scene.regions[0].facts}
