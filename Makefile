@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock
 export PIP_PROGRESS_BAR := off
 
-.PHONY: run test check base bench bench-train test-system test-long lock clean
+.PHONY: run test check base bench bench-data bench-train test-system test-long lock clean
 
 run: $(VENV)/.ready
 	@$(BIN)/rcvit run $(if $(PROFILE),--profile $(PROFILE))
@@ -22,6 +22,9 @@ check: $(VENV)/.ready-dev
 # Makes components/pretraining/tiny_base anew, from random weights. Killed, it goes on where it was.
 base: $(VENV)/.ready
 	@$(BIN)/python -m components.pretraining.make
+
+bench-data: $(VENV)/.ready-dev
+	@$(BIN)/python -m tests.bench.data
 
 bench-train: $(VENV)/.ready-dev
 	@$(BIN)/python -m tests.bench.training
