@@ -52,6 +52,33 @@ class GenerationParams(_Section):
     questions_per_task: int = Field(ge=1)  # per context set and sub-task
 
 
+class Bound(_Section):
+    """What a measure of the data must lie between, both ends included; null leaves an end open."""
+
+    least: float | None
+    most: float | None
+    severity: Literal["error", "warning"]  # an error stops the chain, a warning is shown
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.least is None and self.most is None:
+            raise ValueError("least and most are both null: it would bound nothing")
+        if self.least is not None and self.most is not None and self.least > self.most:
+            raise ValueError("least is larger than most")
+        return self
+
+
+class ValidationParams(_Section):
+    """Distributions of the data (own choice): what is sound row by row may still teach a shortcut."""
+
+    refusals_share: Bound  # of the turns of each split
+    task_share: Bound  # of each sub-task among the turns of each split
+    first_citation: Bound  # mean place of what answers cite first: 0 the first text of the prompt, 1 the last
+    text_words: Bound  # of each text
+    box_area: Bound  # of each box, as a share of its image
+    turns_per_scene: Bound  # of each scene
+
+
 class ScratchParams(_Section):
     """The shape of a Qwen2-VL with random weights. A hub model brings its own and ignores this."""
 
@@ -184,6 +211,7 @@ class Params(_Section):
     seed: int = Field(ge=0)
     source: SourceParams
     generation: GenerationParams
+    validation: ValidationParams
     model: ModelParams
     training: TrainingParams
     evaluation: EvaluationParams

@@ -78,10 +78,17 @@ def validate(workspace: Path) -> None:
     """The Great Expectations suite; the result is kept also when it fails."""
     from components.validation import validate_data
 
+    params = load_params(workspace / "params.yaml")
     with whole_folder(workspace / VALIDATION) as folder:
         result = validate_data(
-            workspace / SCENES, workspace / TURNS, folder=folder, data_docs=workspace / DATA_DOCS
+            workspace / SCENES,
+            workspace / TURNS,
+            params.validation,
+            folder=folder,
+            data_docs=workspace / DATA_DOCS,
         )
+    for warning in result.warnings:
+        print(f"warning: {warning}", file=sys.stderr, flush=True)
     if not result.success:
         raise ValidationError(
             f"the data breaks {len(result.failures)} expectation(s):\n" + "\n".join(result.failures),

@@ -4,9 +4,10 @@ Each frame has `file` (a shard's name), `row` (the row number in it, from 1) and
 a problem is empty (None) where there is none.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -14,7 +15,7 @@ import pyarrow.parquet as pq
 import pydantic
 
 from components.errors import DataError
-from components.rcmu import UNANSWERABLE, ContextSet, Split, Turn, cited
+from components.rcmu import BOX_SCALE, UNANSWERABLE, ContextSet, Split, Task, Turn, cited
 from components.rcmu.images import decode_image, pixel_digest
 from components.rcmu.tables import SCHEMAS, Kind, read_rows, scene_from_row, shard_paths, split_of_shard
 from components.validation.near_copies import Fingerprint, find_near_copies, fingerprint
@@ -27,13 +28,15 @@ KINDS: dict[str, Kind] = {
     "contexts": "contexts",
     "texts": "contexts",
     "turns": "turns",
+    "tasks": "turns",
+    "splits": "turns",
 }
 
 Row = dict[str, Any]
 
 
 def build_frames(folders: Mapping[Kind, Path]) -> dict[str, pd.DataFrame]:
-    """The frames scenes, regions, contexts, texts and turns.
+    """The frames scenes, regions, contexts, texts and turns; tasks and splits have a row for many turns.
 
     Args:
         folders: where the shards of each kind lie.
@@ -62,6 +65,10 @@ def build_frames(folders: Mapping[Kind, Path]) -> dict[str, pd.DataFrame]:
         contexts.append(_context(place, row, split_of))
         texts += _texts(place, row, regions_of)
     turns = [_turn(place, row, lines_of) for place, row in _placed(paths["turns"])]
+    tasks, splits = _tasks(turns), _splits(turns)
+    asked = Counter(turn["scene_id"] for turn in turns)
+    for scene in scenes:
+        scene["turns_per_scene"] = asked[scene["id"]]
     _count_splits(scenes, "digest", "splits_of_image")
     _count_splits(regions, "instance_id", "splits_of_instance")
     _count_splits(texts, "text", "splits_of_text")
@@ -73,6 +80,8 @@ def build_frames(folders: Mapping[Kind, Path]) -> dict[str, pd.DataFrame]:
         "contexts": pd.DataFrame(contexts, columns=_COLUMNS["contexts"]),
         "texts": pd.DataFrame(texts, columns=_COLUMNS["texts"]),
         "turns": pd.DataFrame(turns, columns=_COLUMNS["turns"]),
+        "tasks": pd.DataFrame(tasks, columns=_COLUMNS["tasks"]),
+        "splits": pd.DataFrame(splits, columns=_COLUMNS["splits"]),
     }
 
 
@@ -80,15 +89,21 @@ def build_frames(folders: Mapping[Kind, Path]) -> dict[str, pd.DataFrame]:
 _COLUMNS: dict[str, list[str]] = {
     "scenes": [
         "file", "row", "id", "split", "image_problem", "digest", "splits_of_image", "near_copy", "misfiled",
-        "problem",
+        "problem", "turns_per_scene",
     ],
-    "regions": ["file", "row", "id", "split", "instance_id", "x1", "y1", "x2", "y2", "splits_of_instance"],
+    "regions": [
+        "file", "row", "id", "split", "instance_id", "x1", "y1", "x2", "y2", "box_area", "splits_of_instance",
+    ],
     "contexts": ["file", "row", "id", "reference_problem", "misfiled", "problem"],
-    "texts": ["file", "row", "id", "split", "text", "region_problem", "splits_of_text", "shared"],
+    "texts": [
+        "file", "row", "id", "split", "text", "text_words", "region_problem", "splits_of_text", "shared",
+    ],
     "turns": [
         "file", "row", "id", "context_id", "question", "answer", "reference_problem", "unresolved",
         "citations", "citations_in_answer", "refusal_citations", "misfiled", "problem",
     ],
+    "tasks": ["file", "row", "id", "task_share"],
+    "splits": ["file", "row", "id", "refusals_share", "first_citation"],
 }  # fmt: skip
 
 
@@ -178,7 +193,15 @@ def _regions(place: Place, row: Row) -> Iterable[Row]:
             "split": row["split"],
             "instance_id": region["instance_id"],
             **corners,
+            "box_area": _area(**corners),
         }
+
+
+def _area(x1: int | None, y1: int | None, x2: int | None, y2: int | None) -> float | None:
+    """As a share of the image; None for a box that other checks name."""
+    if x1 is None or y1 is None or x2 is None or y2 is None or x2 <= x1 or y2 <= y1:
+        return None
+    return (x2 - x1) * (y2 - y1) / BOX_SCALE**2
 
 
 def _context(place: Place, row: Row, split_of: Mapping[str, str]) -> Row:
@@ -213,6 +236,7 @@ def _texts(place: Place, row: Row, regions_of: Mapping[str, int]) -> Iterable[Ro
             "id": f"{row['context_id']} [{k}]",
             "split": row["split"],
             "text": told["text"],
+            "text_words": len((told["text"] or "").split()),
             "region_problem": problem,
         }
 
@@ -235,6 +259,12 @@ def _turn(place: Place, row: Row, lines_of: Mapping[str, tuple[int, str, str]]) 
     return {
         **place.columns(),
         "id": row["turn_id"],
+        "scene_id": row["scene_id"],
+        "split": row["split"],
+        "task": row["task"],
+        "first_citation": (citations[0] - 1) / (lines - 1)
+        if citations and lines > 1 and not unresolved
+        else None,
         "context_id": row["context_id"],
         "question": row["question"],
         "answer": answer,
@@ -248,6 +278,33 @@ def _turn(place: Place, row: Row, lines_of: Mapping[str, tuple[int, str, str]]) 
         "misfiled": place.misfiled(row["split"]),
         "problem": _refusal_of(lambda r: Turn(**r), row),
     }
+
+
+def _tasks(turns: Sequence[Row]) -> Iterable[Row]:
+    """A row for each sub-task of each split, also for one without a turn."""
+    counted = Counter((turn["split"], turn["task"]) for turn in turns)
+    for split in Split:
+        total = sum(counted[split, task] for task in Task)
+        for task in Task if total else ():
+            yield {**_together(split), "id": f"{split} {task}", "task_share": counted[split, task] / total}
+
+
+def _splits(turns: Sequence[Row]) -> Iterable[Row]:
+    for split in Split:
+        own = [turn for turn in turns if turn["split"] == split]
+        places = [turn["first_citation"] for turn in own if turn["first_citation"] is not None]
+        if own:
+            yield {
+                **_together(split),
+                "id": str(split),
+                "refusals_share": sum(turn["task"] in UNANSWERABLE for turn in own) / len(own),
+                "first_citation": fmean(places) if places else None,
+            }
+
+
+def _together(split: Split) -> Row:
+    """Where a row about many turns stands."""
+    return {"file": f"turns-{split}-*.parquet", "row": 0}
 
 
 def _marks(numbers: Sequence[int]) -> str:

@@ -1,6 +1,6 @@
 """The expectations, as Great Expectations knows them. Importing this costs seconds."""
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from great_expectations.expectations.core.expect_column_pair_values_a_to_be_greater_than_b import (
     ExpectColumnPairValuesAToBeGreaterThanB,
@@ -28,6 +28,7 @@ from great_expectations.expectations.core.expect_table_row_count_to_be_between i
 )
 from great_expectations.expectations.expectation import Expectation
 
+from components.params import Bound, ValidationParams
 from components.rcmu import BOX_SCALE
 
 
@@ -39,11 +40,12 @@ class Check(NamedTuple):
     expectation: Expectation
     meaning: str
     cure: str
+    severity: Literal["error", "warning"] = "error"
 
 
-def checks() -> list[Check]:
+def checks(params: ValidationParams) -> list[Check]:
     """The whole suite, in the order of the report."""
-    return [*_scenes(), *_regions(), *_contexts(), *_turns()]
+    return [*_scenes(), *_regions(), *_contexts(), *_turns(), *_distributions(params)]
 
 
 def _scenes() -> list[Check]:
@@ -207,6 +209,49 @@ def _turns() -> list[Check]:
         _filed("turns"),
         Check("turns_are_valid", "turns", _no("problem"), "every row is a Turn of components/rcmu", remake),
     ]
+
+
+def _distributions(params: ValidationParams) -> list[Check]:
+    ask = "make more or fewer questions of the kind (generation), or move the bound in params.yaml"
+    return [
+        _bounded("refusals_share", "splits", params.refusals_share, "the share of refusals", ask),
+        _bounded("task_share", "tasks", params.task_share, "the share of each sub-task", ask),
+        _bounded(
+            "first_citation",
+            "splits",
+            params.first_citation,
+            "the mean place of what answers cite first, 0 the first text and 1 the last,",
+            "put the texts into random order: a model could learn where answers stand",
+        ),
+        _bounded(
+            "text_words",
+            "texts",
+            params.text_words,
+            "the number of words of every text",
+            "change what the texts are made of, or the bound in params.yaml",
+        ),
+        _bounded(
+            "box_area",
+            "regions",
+            params.box_area,
+            "the share of the image in every box",
+            "leave such boxes out of the source, or move the bound in params.yaml",
+        ),
+        _bounded("turns_per_scene", "scenes", params.turns_per_scene, "the number of turns of a scene", ask),
+    ]
+
+
+def _bounded(column: str, frame: str, bound: Bound, meaning: str, cure: str) -> Check:
+    low = "" if bound.least is None else f" at least {bound.least:g}"
+    high = "" if bound.most is None else f" at most {bound.most:g}"
+    return Check(
+        f"{column}_in_bounds",
+        frame,
+        ExpectColumnValuesToBeBetween(column=column, min_value=bound.least, max_value=bound.most),
+        f"{meaning} is{low}{' and' if low and high else ''}{high}",
+        cure,
+        bound.severity,
+    )
 
 
 def _filed(frame: str) -> Check:

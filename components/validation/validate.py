@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from components.params import ValidationParams
 from components.rcmu.models import Frozen
 from components.rcmu.tables import Kind
 from components.validation.frames import KINDS, build_frames
@@ -17,13 +18,15 @@ if TYPE_CHECKING:
 
 _SHOWN = 10  # rows named per broken expectation
 _SITE = "rcvit"
+_SEVERITIES = {"error": "critical", "warning": "warning"}  # as Great Expectations calls them
 
 
 class ValidationResult(Frozen):
-    """`failures` has one text per broken expectation: its rows by file, number and id, and the cure."""
+    """One text per broken expectation: its rows by file, number and id, and the cure."""
 
     success: bool
     failures: tuple[str, ...]
+    warnings: tuple[str, ...]  # of bounds that are no error
 
 
 class _Outcome(Frozen):
@@ -32,6 +35,7 @@ class _Outcome(Frozen):
     name: str
     expectation: str  # Great Expectations' own name
     meaning: str
+    severity: str  # error or warning
     files: str
     success: bool
     checked: int  # rows
@@ -40,13 +44,14 @@ class _Outcome(Frozen):
 
 
 def validate_data(
-    scenes_folder: Path, turns_folder: Path, *, folder: Path, data_docs: Path
+    scenes_folder: Path, turns_folder: Path, params: ValidationParams, *, folder: Path, data_docs: Path
 ) -> ValidationResult:
     """Check scenes, context sets and turns; write the result whether they pass or not.
 
     Args:
         scenes_folder: holds the shards of scenes.
         turns_folder: holds the shards of context sets and turns.
+        params: the bounds of distributions.
         folder: gets result.json, which depends on the data alone.
         data_docs: replaced by Great Expectations' pages, index.html first. They hold clocks.
 
@@ -56,24 +61,25 @@ def validate_data(
     from components.validation.suite import checks
 
     folders: dict[Kind, Path] = {"scenes": scenes_folder, "contexts": turns_folder, "turns": turns_folder}
-    suite = checks()
+    suite = checks(params)
     frames = build_frames(folders)
     results = _run(suite, frames, data_docs)
-    outcomes, failures = [], []
+    outcomes, failures, warnings = [], [], []
     for check in suite:
         kind = KINDS[check.frame]
         files = f"{folders[kind].name}/{kind}-*.parquet"
         outcome = _outcome(check, results[check.name], files)
         outcomes.append(outcome)
         if not outcome.success:
-            failures.append(_failure(check, outcome, folders[kind] / f"{kind}-*.parquet"))
+            found = failures if check.severity == "error" else warnings
+            found.append(_failure(check, outcome, folders[kind] / f"{kind}-*.parquet"))
     content = {
         "success": not failures,
         "expectations": [outcome.model_dump() for outcome in outcomes],
     }
     text = json.dumps(content, indent=1, sort_keys=True) + "\n"
     (folder / "result.json").write_text(text, encoding="utf-8")
-    return ValidationResult(success=not failures, failures=tuple(failures))
+    return ValidationResult(success=not failures, failures=tuple(failures), warnings=tuple(warnings))
 
 
 def _run(suite: "list[Check]", frames: dict[str, pd.DataFrame], data_docs: Path) -> dict[str, dict[str, Any]]:
@@ -102,6 +108,7 @@ def _run(suite: "list[Check]", frames: dict[str, pd.DataFrame], data_docs: Path)
         for check in members:
             check.expectation.meta = {"check": check.name}
             check.expectation.notes = check.meaning
+            check.expectation.severity = _SEVERITIES[check.severity]
         data = source.add_dataframe_asset(name).add_batch_definition_whole_dataframe("all rows")
         definition = context.validation_definitions.add(
             gx.ValidationDefinition(
@@ -144,6 +151,7 @@ def _outcome(check: "Check", result: dict[str, Any], files: str) -> _Outcome:
         name=check.name,
         expectation=result["expectation_config"]["type"],
         meaning=check.meaning,
+        severity=check.severity,
         files=files,
         success=success,
         checked=found.get("element_count", found.get("observed_value", 0)),
@@ -172,7 +180,8 @@ def _failure(check: "Check", outcome: _Outcome, files: Path) -> str:
         values = ", ".join(f"{k}={v!r}" for k, v in example.items() if k not in ("file", "row", "id"))
         place = f"{files}, the whole file"
         if "row" in example:
-            place = f"{files.parent / example['file']}, row {example['row']} ({example['id']})"
+            row = f", row {example['row']}" if example["row"] else ""  # 0: of many rows together
+            place = f"{files.parent / example['file']}{row} ({example['id']})"
         lines.append(f"  {place}: {values}" if values else f"  {place}")
     if not outcome.examples:
         lines.append(f"  {files}: no rows")
