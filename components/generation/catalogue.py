@@ -6,7 +6,7 @@ thirteen words in a row would be a training text's, which the validate stage tak
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache, lru_cache
 from itertools import product
 from pathlib import Path
@@ -30,8 +30,13 @@ _OBJECT_GAP = re.compile(r"{[sop]}")
 # Words that are written with a vowel and spoken with a consonant, or the other way round, as they begin.
 _SPOKEN_CONSONANT = ("uni", "use", "usu", "eu", "one", "ukulele")
 _SPOKEN_VOWEL = ("hour", "honest", "heir", "8", "11", "18")
+_PRONOUNS: dict["Gender", tuple[str, str, str]] = {"she": ("she", "her", "her"), "he": ("he", "him", "his")}
+_LONGEST_LABEL = 4  # words; objects of a longer one are called "thing", or texts would grow too long
+    4  # words; objects of a longer one are called by their subject: texts stay within their length
+)
 
 Subject = Literal["person", "animal", "thing"]
+Gender = Literal["she", "he"]
 
 
 class Wordings(Frozen):
@@ -62,6 +67,7 @@ class TextKind(Frozen):
     key: str  # thing_owner
     noun: str  # "the {noun} of {e}"
     pool: str
+    pool_by_gender: dict[Gender, str] = Field(default_factory=dict)  # in its place, where the label tells
     predicate: str  # follows the object: "belongs to {v}"
     questions: Wordings
     clauses: Wordings
@@ -98,6 +104,7 @@ class Pool(Frozen):
     """The values of a kind, in one of these ways."""
 
     owned: bool = False  # each value belongs to one split by its digest
+    any_of: tuple[str, ...] = ()  # other pools, with their splits
     words: tuple[str, ...] = ()
     parts: tuple[tuple[str, ...], ...] = ()  # all ways to join one of each
     prices: tuple[int, int, int] | None = None  # first, last, step; dollars
@@ -179,8 +186,8 @@ class Catalogue(Frozen):
     @model_validator(mode="after")
     def _whole(self) -> Self:
         for kind in self.kinds.values():
-            if kind.pool not in self.values:
-                raise ValueError(f"{kind.key}: there is no pool {kind.pool}")
+            if absent := {kind.pool, *kind.pool_by_gender.values()} - set(self.values):
+                raise ValueError(f"{kind.key}: there is no pool {absent}")
             if unknown := {*kind.near, *([kind.links_to] if kind.links_to else [])} - set(self.kinds):
                 raise ValueError(f"{kind.key}: there is no kind {unknown}")
             if any(kind.key not in self.kinds[other].near for other in kind.near):
@@ -214,7 +221,7 @@ def catalogue() -> Catalogue:
     pools = {name: Pool.model_validate(pool) for name, pool in _read("pools").items()}
     return Catalogue(
         kinds={kind.key: kind for subject in subjects for kind in _kinds(subject, files[subject])},
-        values={name: _by_split(pool) for name, pool in pools.items()},
+        values={name: _by_split(pool, pools) for name, pool in pools.items()},
         neutral={subject: (files[subject]["neutral"], files[subject]["relative"]) for subject in subjects},
         frames=Frames.model_validate(_read("frames")),
         labels=Labels.model_validate(_read("labels")),
@@ -233,17 +240,18 @@ def named(label: str) -> Named:
     elif {low, last} & known.labels.animals:
         subject = "animal"
     child = bool({low, last} & known.labels.children)
-    noun = known.labels.nouns.get(low, label)
     neutral, relative = known.neutral[subject]
+    noun = known.labels.nouns.get(low, label) if low.count(" ") < _LONGEST_LABEL else neutral
     pronouns: tuple[str, str, str] | None = ("it", "it", "its")
+    gender: Gender | None = None
     if subject == "person":
-        she, he = ({low, last} & words for words in (known.labels.she, known.labels.he))
-        pronouns = ("she", "her", "her") if she else ("he", "him", "his") if he else None
+        gender = "she" if {low, last} & known.labels.she else "he" if {low, last} & known.labels.he else None
+        pronouns = _PRONOUNS[gender] if gender else None
     possessive = f"the {noun}'" if noun.endswith("s") else f"the {noun}'s"
     return Named(
         subject=subject,
         kinds=tuple(
-            kind
+            kind.model_copy(update={"pool": kind.pool_by_gender.get(gender, kind.pool)}) if gender else kind
             for kind in known.kinds.values()
             if kind.key.startswith(f"{subject}_") and not (child and kind.adult)
         ),
@@ -253,6 +261,12 @@ def named(label: str) -> Named:
         pronouns=pronouns,
         full=(f"the {noun}", f"the {noun}", possessive),
     )
+
+
+def pool_size(key: str, split: Split) -> int:
+    """How many values there are for a kind of fact of the rich route."""
+    known = catalogue()
+    return len(known.values_of(known.kinds[key], split))
 
 
 def _read(name: str) -> dict[str, Any]:
@@ -267,7 +281,10 @@ def _kinds(subject: Subject, content: dict[str, Any]) -> Iterator[TextKind]:
         yield TextKind(key=f"{subject}_{entry['name']}", near=near, **fields)
 
 
-def _by_split(pool: Pool) -> dict[Split, tuple[str, ...]]:
+def _by_split(pool: Pool, pools: Mapping[str, Pool]) -> dict[Split, tuple[str, ...]]:
+    if pool.any_of:
+        others = [_by_split(pools[name], pools) for name in pool.any_of]
+        return {split: tuple(value for other in others for value in other[split]) for split in Split}
     values = pool.values()
     if not pool.owned:
         return dict.fromkeys(Split, values)

@@ -6,7 +6,7 @@ and numbers that belong to somebody or something else.
 
 import random
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 
 from components.generation.catalogue import Named, TextKind, catalogue, named, with_article
 from components.generation.facts import capitalised, split_of
@@ -76,17 +76,24 @@ def _write(
     while True:
         facts = []
         for kind in rng.sample(kinds, len(kinds)):
-            known = [value for value in holders.get(kind.links_to or "", ()) if value not in taken[kind.key]]
+            told = taken[kind.key]
+            known = [value for value in holders.get(kind.links_to or "", ()) if value not in told]
             pool = known if linked and known else catalogue().values_of(kind, split)
-            facts.append(Fact(key=kind.key, value=rng.choice(pool)))
-        if any(fact.value in taken[fact.key] for fact in facts):
-            continue
+            facts.append(Fact(key=kind.key, value=_draw(pool, told, rng)))
         # Every set of facts belongs to one split, as on the plain route.
         if split_of(sorted(f"{fact.key}={fact.value}" for fact in facts)) is not split:
             continue
         text = state_richly(who, facts, split=split, rng=rng)
         if FEWEST_WORDS <= text.count(" ") + 1 <= MOST_WORDS and _stand_once(facts, text):
             return ContextRegion(region=region, text=text, facts=tuple(facts))
+
+
+def _draw(pool: Sequence[str], told: Set[str], rng: random.Random) -> str:
+    """A value that no text of the set states yet; where all of a small pool are stated, any."""
+    value = rng.choice(pool)
+    while value in told and len(told) < len(pool):
+        value = rng.choice(pool)
+    return value
 
 
 def _stand_once(facts: Sequence[Fact], text: str) -> bool:
