@@ -31,9 +31,7 @@ _OBJECT_GAP = re.compile(r"{[sop]}")
 _SPOKEN_CONSONANT = ("uni", "use", "usu", "eu", "one", "ukulele")
 _SPOKEN_VOWEL = ("hour", "honest", "heir", "8", "11", "18")
 _PRONOUNS: dict["Gender", tuple[str, str, str]] = {"she": ("she", "her", "her"), "he": ("he", "him", "his")}
-_LONGEST_LABEL = 4  # words; objects of a longer one are called "thing", or texts would grow too long
-    4  # words; objects of a longer one are called by their subject: texts stay within their length
-)
+_LONGEST_LABEL = 3  # words; objects of a longer one are called "thing", or texts would grow too long
 
 Subject = Literal["person", "animal", "thing"]
 Gender = Literal["she", "he"]
