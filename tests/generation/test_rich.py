@@ -111,7 +111,7 @@ def test_texts_state_their_facts_once_and_nothing_else(data: Data) -> None:
             assert len(re.findall(rf"(?<!\w){re.escape(fact.value)}(?!\w)", line.text, re.IGNORECASE)) == 1
         words.append(len(line.text.split()))
     assert len(data.scenes) == 200
-    assert 30 <= min(words) < 45
+    assert 30 <= min(words) < 60
     assert 120 < max(words) <= 180
 
 
@@ -296,8 +296,8 @@ def test_what_is_asked_in_vain_by_looks_is_told_nowhere(data: Data) -> None:
         for value in stated.values():
             rest = re.sub(re.escape(value), "", rest, flags=re.IGNORECASE)
         own = [s for s in sentences(rest) if not any(p.fullmatch(s) for p in others(subject, turn.split))]
-        value = re.compile(rf"\b(?:{looks_like(kinds()[key]['pool'])})\b")
-        assert not any(value.search(sentence) for sentence in own)
+        pattern = re.compile(rf"\b(?:{looks_like(kinds()[key]['pool'])})\b")
+        assert not any(pattern.search(sentence) for sentence in own), (key, stated, own)
         # Nor does another text tell it: whose pet it is, whom one has married.
         if kinds()[key].get("mutual"):
             rest_of_set = [f.value for other in context.regions if other is not line for f in other.facts]
