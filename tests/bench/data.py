@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 from components.generation import write_turns
-from components.params import GenerationParams, SourceParams
+from components.params import GenerationParams, SourceParams, load_params
 from components.rcmu.tables import SCHEMAS, Kind, read_rows, shard_paths, write_rows
 from components.sources import write_scenes
 from components.validation import validate_data
@@ -81,7 +81,13 @@ def step(name: str, root: Path, number: int) -> None:
         seconds = rewrite(root)
     else:
         (root / "validation").mkdir()
-        validate_data(root / "scenes", root / "turns", folder=root / "validation", data_docs=root / "docs")
+        validate_data(
+            root / "scenes",
+            root / "turns",
+            load_params(Path("infra/profiles/tiny.yaml")).validation,
+            folder=root / "validation",
+            data_docs=root / "docs",
+        )
     peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     print(json.dumps({"seconds": seconds or time.perf_counter() - start, "gigabytes": peak / 1e6}))
 
