@@ -6,7 +6,6 @@ after its full stop, in a description after each phrase that uses a text.
 """
 
 import random
-import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -24,6 +23,7 @@ from components.rcmu import (
     Task,
     Turn,
     cited,
+    mentions,
     render_spans,
 )
 from components.rcmu.models import Frozen
@@ -148,11 +148,6 @@ def _turn(turn_id: str, scene: Scene, context: ContextSet, draft: Draft) -> Turn
             if value not in right and not mentions(answer, value)
         ),
     )
-
-
-def mentions(text: str, value: str) -> bool:
-    """Whether `value` stands in `text` as whole words, whatever the case."""
-    return re.search(rf"(?<!\w){re.escape(value)}(?!\w)", text, re.IGNORECASE) is not None
 
 
 def _forms(key: str, split: Split) -> tuple[str, ...]:

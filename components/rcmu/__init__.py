@@ -24,7 +24,13 @@ from components.rcmu.prompt import (
     prompt_pieces,
     render_prompt,
 )
-from components.rcmu.text import SPECIAL_TOKENS, normalise, special_token_strings, without_citation_marks
+from components.rcmu.text import (
+    SPECIAL_TOKENS,
+    mentions,
+    normalise,
+    special_token_strings,
+    without_citation_marks,
+)
 
 __all__ = [
     "BOX_SCALE",
@@ -45,6 +51,7 @@ __all__ = [
     "Task",
     "Turn",
     "cited",
+    "mentions",
     "normalise",
     "parse_prompt",
     "parse_spans",
