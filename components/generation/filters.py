@@ -29,7 +29,7 @@ from components.rcmu import (
 from components.rcmu.models import Frozen
 
 # Of a prompt with all its texts, question and answer. At two to three tokens a word, boxes included, what is
-# longer fits no sequence of the profiles with a hub base. A smaller budget is training's: it counts its drops.
+# longer fits no sequence of the profiles with a hub base. Training has its own budget, and counts too.
 MAX_WORDS = 3000
 _EXAMPLES = 5  # of each filter in summary.json
 _BY_LOOKS = frozenset({Task.VISUAL_QA, Task.V2C, Task.UNANSWERABLE_V2C})
@@ -61,10 +61,11 @@ class Setting:
         """Region `[k]`, where there is one."""
         return self.lines[k - 1] if 1 <= k <= len(self.lines) else None
 
-    def named_by_looks(self, question: str) -> _Line | None:
-        """The object whose visual expression stands in the question; the longest one, where several do."""
+    def named_by_looks(self, question: str) -> list[_Line]:
+        """The objects whose visual expression stands in the question; the longest one, where several do."""
         named = [line for line in self.lines if mentions(question, line.seen.expression)]
-        return max(named, key=lambda line: len(line.seen.expression), default=None)
+        length = max((len(line.seen.expression) for line in named), default=0)
+        return [line for line in named if len(line.seen.expression) == length]
 
     def named_by_text(self, question: str) -> list[_Line]:
         """The objects that a question can mean: of a class that it names, with a fact that it states.
@@ -151,13 +152,11 @@ def _answerable_without_image(setting: Setting, turn: Turn) -> str | None:
 
 def _expression_not_unique(setting: Setting, turn: Turn) -> str | None:
     if turn.task in _BY_LOOKS:
-        named = setting.named_by_looks(turn.question)
-        if named is None:
-            return None
-        fitting = [region for region in setting.regions if _looks_so(region, named.seen)]
-        if len(fitting) > 1:
-            ids = ", ".join(region.instance_id for region in fitting)
-            return f"{named.seen.expression!r} fits {ids}"
+        for named in setting.named_by_looks(turn.question):
+            fitting = [region for region in setting.regions if _looks_so(region, named.seen)]
+            if len(fitting) > 1:
+                ids = ", ".join(region.instance_id for region in fitting)
+                return f"{named.seen.expression!r} fits {ids}"
     elif turn.task in _BY_TEXT:
         meant = setting.named_by_text(turn.question)
         if len(meant) > 1:
@@ -171,13 +170,11 @@ def _refusal_answerable(setting: Setting, turn: Turn) -> str | None:
         return f"{_marks(line.k for line in meant)} fits" if meant else None
     if turn.task is not Task.UNANSWERABLE_V2C:
         return None
-    line = setting.named_by_looks(turn.question)
-    if line is None:
-        return None
-    form = turn.question.replace(line.seen.expression, "{e}")
-    for kind in _asked_kinds(form, turn.answer):
-        if kind.key in _keys(line.told) or _states(kind, line.told.text):
-            return f"text [{line.k}] states the {kind.noun}"
+    for line in setting.named_by_looks(turn.question):
+        form = turn.question.replace(line.seen.expression, "{e}")
+        for kind in _asked_kinds(form, turn.answer):
+            if kind.key in _keys(line.told) or _states(kind, line.told.text):
+                return f"text [{line.k}] states the {kind.noun}"
     return None
 
 
@@ -198,7 +195,7 @@ class Filtered(Frozen):
     """What one filter left out."""
 
     count: int = 0
-    examples: tuple[str, ...] = ()  # the first ones: the turn's id, its question, what is wrong
+    examples: tuple[str, ...] = ()  # the first ones: the turn's id, task and question, what is wrong
 
     def __add__(self, other: "Filtered") -> "Filtered":
         return Filtered(count=self.count + other.count, examples=(self.examples + other.examples)[:_EXAMPLES])
@@ -220,7 +217,7 @@ class Sieve:
                 yield turn
             else:
                 name, why = problem
-                example = f"{turn.turn_id} {turn.question!r}: {why}"
+                example = f"{turn.turn_id} ({turn.task}) {turn.question!r}: {why}"
                 self.found[name] += Filtered(count=1, examples=(example,))
                 self.left_out[turn.task] += 1
 
@@ -237,8 +234,7 @@ def _asked_about(setting: Setting, turn: Turn) -> Sequence[_Line]:
     """The objects that a question can mean."""
     if turn.task in _BY_TEXT:
         return setting.named_by_text(turn.question)
-    named = setting.named_by_looks(turn.question) if turn.task in _BY_LOOKS else None
-    return [named] if named else []
+    return setting.named_by_looks(turn.question) if turn.task in _BY_LOOKS else []
 
 
 def _looks_so(region: Region, named: Region) -> bool:
