@@ -11,7 +11,7 @@ from functools import cache
 from typing import NamedTuple
 
 from components.generation.facts import KINDS, Kind
-from components.generation.questions import CLOSED_VALUES
+from components.generation.questions import CLOSED_VALUES, asked_key
 from components.rcmu import (
     UNANSWERABLE,
     ContextRegion,
@@ -171,8 +171,7 @@ def _refusal_answerable(setting: Setting, turn: Turn) -> str | None:
     if turn.task is not Task.UNANSWERABLE_V2C:
         return None
     for line in setting.named_by_looks(turn.question):
-        form = turn.question.replace(line.seen.expression, "{e}")
-        for kind in _asked_kinds(form, turn.answer):
+        for kind in _asked_kinds(turn):
             if kind.key in _keys(line.told) or _states(kind, line.told.text):
                 return f"text [{line.k}] states the {kind.noun}"
     return None
@@ -255,15 +254,10 @@ def _looks_so(region: Region, named: Region) -> bool:
     return _words(named.expression) <= _words(region.label) | _words(said) | _ARTICLES
 
 
-@cache
-def _asked_forms() -> dict[str, Kind]:
-    return {form: kind for kind in KINDS.values() for form in kind.questions_of(Split.BENCHMARK)}
-
-
-def _asked_kinds(form: str, answer: str) -> list[Kind]:
+def _asked_kinds(turn: Turn) -> list[Kind]:
     """What a question asks for; in a wording that no template has, what its refusal says is missing."""
-    known = _asked_forms().get(form)
-    return [known] if known else [kind for kind in KINDS.values() if mentions(answer, kind.noun)]
+    known = KINDS.get(asked_key(turn.question) or "")
+    return [known] if known else [kind for kind in KINDS.values() if mentions(turn.answer, kind.noun)]
 
 
 def _states(kind: Kind, text: str) -> bool:

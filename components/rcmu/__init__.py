@@ -2,6 +2,7 @@
 
 from components.rcmu.citations import Span, cited, parse_spans, render_spans, without_citations
 from components.rcmu.models import (
+    ABSTAIN,
     BOX_SCALE,
     UNANSWERABLE,
     Box,
@@ -9,6 +10,8 @@ from components.rcmu.models import (
     ContextRegion,
     ContextSet,
     Fact,
+    Item,
+    PersonalObject,
     Region,
     Scene,
     Split,
@@ -33,6 +36,7 @@ from components.rcmu.text import (
 )
 
 __all__ = [
+    "ABSTAIN",
     "BOX_SCALE",
     "SPECIAL_TOKENS",
     "UNANSWERABLE",
@@ -41,6 +45,8 @@ __all__ = [
     "ContextRegion",
     "ContextSet",
     "Fact",
+    "Item",
+    "PersonalObject",
     "Piece",
     "Prompt",
     "PromptRegion",
