@@ -6,10 +6,9 @@ after its full stop, in a description after each phrase that uses a text.
 """
 
 import random
-import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import lru_cache, partial
+from functools import partial
 
 from components.generation.facts import KINDS, Kind, capitalised, is_person, kinds_of
 from components.rcmu import (
@@ -24,6 +23,7 @@ from components.rcmu import (
     Task,
     Turn,
     cited,
+    mentions,
     render_spans,
 )
 from components.rcmu.models import Frozen
@@ -149,17 +149,6 @@ def turn_of(turn_id: str, scene: Scene, context: ContextSet, draft: Draft) -> Tu
             if value not in right and not mentions(answer, value)
         ),
     )
-
-
-def mentions(text: str, value: str) -> bool:
-    """Whether `value` stands in `text` as whole words, whatever the case."""
-    return whole_words(value).search(text) is not None
-
-
-@lru_cache(maxsize=16384)  # the re module keeps 512, and each one of thousands of values comes again
-def whole_words(value: str) -> re.Pattern[str]:
-    """Matches `value` as whole words, whatever the case."""
-    return re.compile(rf"(?<!\w){re.escape(value)}(?!\w)", re.IGNORECASE)
 
 
 def visual_forms(key: str, split: Split) -> tuple[str, ...]:

@@ -5,12 +5,13 @@ and numbers that belong to somebody or something else.
 """
 
 import random
+import re
 from collections import defaultdict
 from collections.abc import Sequence, Set
+from functools import lru_cache
 
 from components.generation.catalogue import Named, TextKind, catalogue, named, with_article
 from components.generation.facts import capitalised, split_of
-from components.generation.questions import whole_words
 from components.rcmu import ContextRegion, ContextSet, Fact, Scene, Split
 
 FEWEST_WORDS, MOST_WORDS = 30, 180
@@ -100,9 +101,14 @@ def _stand_once(facts: Sequence[Fact], text: str) -> bool:
     """Whether every value stands in the text once, as whole words."""
     low = text.casefold()
     return all(
-        low.count(fact.value.casefold()) == 1 or len(whole_words(fact.value).findall(text)) == 1
+        low.count(fact.value.casefold()) == 1 or len(_whole_words(fact.value).findall(text)) == 1
         for fact in facts
     )
+
+
+@lru_cache(maxsize=16384)  # the re module keeps 512, and each one of thousands of values comes again
+def _whole_words(value: str) -> re.Pattern[str]:
+    return re.compile(rf"(?<!\w){re.escape(value)}(?!\w)", re.IGNORECASE)
 
 
 def state_richly(who: Named, facts: Sequence[Fact], *, split: Split, rng: random.Random) -> str:

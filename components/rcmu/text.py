@@ -41,3 +41,19 @@ def special_token_strings(text: str) -> tuple[str, ...]:
 def without_citation_marks(text: str) -> str:
     """`[3]` becomes `(3)`: outside text that is quoted in an answer must not look like a citation."""
     return _CITATION_MARK.sub(r"(\1)", text)
+
+
+def mentions(text: str, value: str) -> bool:
+    """Whether `value` stands in `text` as whole words, whatever the case."""
+    text, value = text.casefold(), value.casefold()
+    start = text.find(value)
+    while start >= 0:
+        end = start + len(value)
+        if not (start and _is_word(text[start - 1])) and not (end < len(text) and _is_word(text[end])):
+            return True
+        start = text.find(value, start + 1)
+    return False
+
+
+def _is_word(letter: str) -> bool:
+    return letter.isalnum() or letter == "_"
