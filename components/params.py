@@ -47,9 +47,17 @@ class SourceParams(_Section):
 class GenerationParams(_Section):
     """How many texts and questions are made of a scene."""
 
+    # plain: short texts for the tiny model, whose recipe does not name a route; rich: 30 to 180 words.
+    route: Literal["plain", "rich"] = "plain"
     context_sets: int = Field(ge=1)  # sets of texts per image (about 12 in the published data)
-    facts_per_text: int = Field(ge=1, le=4)
+    facts_per_text: int = Field(ge=1, le=8)  # at most 4 on the plain route
     questions_per_task: int = Field(ge=1)  # per context set and sub-task
+
+    @model_validator(mode="after")
+    def _kinds_suffice(self) -> Self:
+        if self.route == "plain" and self.facts_per_text > 4:
+            raise ValueError("generation.route plain has texts of at most 4 facts")
+        return self
 
 
 class Bound(_Section):

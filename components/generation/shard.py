@@ -6,6 +6,8 @@ from pathlib import Path
 
 from components.generation.facts import KINDS, Kind, draw_facts, kinds_of, state_facts
 from components.generation.questions import Stranger, ask, strangers_of
+from components.generation.rich_questions import ask_richly, rich_strangers_of
+from components.generation.rich_texts import write_rich_context
 from components.params import GenerationParams
 from components.rcmu import ContextRegion, ContextSet, Scene, Split, Task
 from components.rcmu.models import Frozen
@@ -55,11 +57,13 @@ def write_shard(shard: Shard) -> Counts:
         ]
         for scene in scenes
     }
+    rich = shard.params.route == "rich"
+    offered, questions = (rich_strangers_of, ask_richly) if rich else (strangers_of, ask)
     strangers: list[Stranger] = [
         stranger
         for scene in scenes
         for context in sets[scene.scene_id]
-        for stranger in strangers_of(scene, context)
+        for stranger in offered(scene, context)
     ]
     per_task: Counter[Task] = Counter()
     with ShardWriter(shard.contexts, "contexts") as contexts, ShardWriter(shard.turns, "turns") as turns:
@@ -67,8 +71,9 @@ def write_shard(shard: Shard) -> Counts:
             for context in sets[scene.scene_id]:
                 contexts.write(context)
                 rng = _stream(shard.seed, "turns", context.context_id)
-                asked = ask(scene, context, strangers, per_task=shard.params.questions_per_task, rng=rng)
-                for turn in asked:
+                for turn in questions(
+                    scene, context, strangers, per_task=shard.params.questions_per_task, rng=rng
+                ):
                     turns.write(turn)
                     per_task[turn.task] += 1
     counts = Counts(
@@ -92,6 +97,8 @@ def write_context(scene: Scene, number: int, params: GenerationParams, *, seed: 
     """
     context_id = f"{scene.scene_id}/c{number}"
     rng = _stream(seed, "texts", context_id)
+    if params.route == "rich":
+        return write_rich_context(scene, context_id, params.facts_per_text, rng=rng)
     order = rng.sample(range(len(scene.regions)), len(scene.regions))
     regions = []
     told: dict[str, tuple[Kind, ...]] = {}

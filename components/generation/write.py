@@ -32,7 +32,7 @@ def write_turns(
     workers: int = 1,
     dask_scheduler: str | None = None,
 ) -> None:
-    """Write context sets, turns and summary.json into `folder`, by the template route.
+    """Write context sets, turns and summary.json into `folder`, by one of the template routes.
 
     Whole shards are kept in `finished` until all are there: a killed stage goes on behind them. The result is
     the same bytes for any number of workers.
@@ -53,7 +53,7 @@ def write_turns(
         paths = shard_paths(scenes, "scenes")
     except FileNotFoundError as error:
         raise DataError(str(error), hint="`dvc repro source` makes it") from error
-    code = [path for part in ("rcmu", "generation") for path in sorted((_CODE / part).glob("**/*.py"))]
+    code = [path for part in ("rcmu", "generation") for path in _files_of(_CODE / part)]
     inputs = inputs_digest(f"{seed} {params.model_dump_json()}", [*paths, *code])
     own = (finished / inputs[:16]).resolve()
     own.mkdir(parents=True, exist_ok=True)
@@ -85,6 +85,11 @@ def write_turns(
         file=sys.stderr,
         flush=True,
     )
+
+
+def _files_of(room: Path) -> list[Path]:
+    """What decides the bytes: code, and the kinds of the rich route."""
+    return sorted(path for path in room.glob("**/*") if path.suffix in (".py", ".yaml"))
 
 
 def _shard(scenes: Path, params: GenerationParams, *, seed: int, own: Path) -> Shard:
