@@ -96,6 +96,14 @@ class Region(Frozen):
     facts: tuple[Fact, ...]  # visible facts
 
 
+class Mention(Frozen):
+    """Where a caption speaks of a region: `caption[start:end]`."""
+
+    region: int = Field(ge=0)  # index into Scene.regions
+    start: int = Field(ge=0)
+    end: int
+
+
 class Scene(Frozen):
     """An image with its boxed objects. `image` is an encoded file (PNG or JPEG), never re-encoded."""
 
@@ -108,6 +116,18 @@ class Scene(Frozen):
     attribution: NormalisedText = ""
     license: NormalisedText = ""  # of the image, by name; empty where the source names none
     regions: tuple[Region, ...] = Field(min_length=1)
+    mentions: tuple[Mention, ...] = ()  # in the caption's order; with them it is a grounded caption (RCMU)
+
+    @model_validator(mode="after")
+    def _mentions_stand_in_the_caption(self) -> Self:
+        before = 0
+        for mention in self.mentions:
+            if not before <= mention.start < mention.end <= len(self.caption):
+                raise ValueError(f"mention {mention.start}..{mention.end} does not stand in the caption")
+            if mention.region >= len(self.regions):
+                raise ValueError(f"a mention of region {mention.region}, and there are {len(self.regions)}")
+            before = mention.end
+        return self
 
 
 class ContextRegion(Frozen):

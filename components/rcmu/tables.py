@@ -30,6 +30,7 @@ _REGION = pa.struct(
         ("facts", pa.list_(_FACT)),
     ]
 )
+_MENTION = pa.struct([("region", pa.int32()), ("start", pa.int32()), ("end", pa.int32())])
 _CONTEXT_REGION = pa.struct([("region", pa.int32()), ("text", pa.string()), ("facts", pa.list_(_FACT))])
 _CLAIM = pa.struct([("k", pa.int32()), ("value", pa.string())])
 
@@ -44,6 +45,7 @@ SCENES = pa.schema(
         ("attribution", pa.string()),
         ("license", pa.string()),
         ("regions", pa.list_(_REGION)),
+        ("mentions", pa.list_(_MENTION)),
     ]
 )
 CONTEXTS = pa.schema(

@@ -25,6 +25,14 @@ class BoxedObject(Frozen):
     left_out: str = ""  # why nobody can be asked about it: a crowd, a group
 
 
+class CaptionMention(Frozen):
+    """Where the caption speaks of an object: `caption[start:end]`."""
+
+    instance_id: str
+    start: int
+    end: int
+
+
 class PhotoRecord(Frozen):
     """What a source says about one image: checked in itself, its picture not yet opened."""
 
@@ -34,6 +42,7 @@ class PhotoRecord(Frozen):
     width: int  # pixels
     height: int  # pixels
     caption: str  # empty when the source gives none
+    mentions: tuple[CaptionMention, ...] = ()
     attribution: str
     license: str = ""  # of the image, by name; empty when the source gives none
     objects: tuple[BoxedObject, ...]
