@@ -6,10 +6,9 @@ after its full stop, in a description after each phrase that uses a text.
 """
 
 import random
-import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import lru_cache, partial
+from functools import cache, partial
 
 from components.generation.catalogue import named as talked_of
 from components.generation.facts import KINDS, Kind, capitalised, is_person, kinds_of
@@ -25,6 +24,7 @@ from components.rcmu import (
     Task,
     Turn,
     cited,
+    mentions,
     render_spans,
 )
 from components.rcmu.models import Frozen
@@ -150,17 +150,6 @@ def turn_of(turn_id: str, scene: Scene, context: ContextSet, draft: Draft) -> Tu
             if value not in right and not mentions(answer, value)
         ),
     )
-
-
-def mentions(text: str, value: str) -> bool:
-    """Whether `value` stands in `text` as whole words, whatever the case."""
-    return whole_words(value).search(text) is not None
-
-
-@lru_cache(maxsize=16384)  # the re module keeps 512, and each one of thousands of values comes again
-def whole_words(value: str) -> re.Pattern[str]:
-    """Matches `value` as whole words, whatever the case."""
-    return re.compile(rf"(?<!\w){re.escape(value)}(?!\w)", re.IGNORECASE)
 
 
 def visual_forms(key: str, split: Split) -> tuple[str, ...]:
@@ -399,3 +388,21 @@ def unique_facts(lines: Sequence[Line]) -> Iterator[tuple[Line, Fact]]:
         for fact in line.told.facts:
             if stated[fact] == 1:
                 yield line, fact
+
+
+def asked_key(question: str) -> str | None:
+    """The key of the fact that a question asks for; None in a wording that no template has."""
+    fitting = [
+        (len(before) + len(after), key)
+        for before, after, key in _wordings()
+        if question.startswith(before) and question.endswith(after)
+    ]
+    return max(fitting)[1] if fitting else None  # the longest: one wording may stand inside another
+
+
+@cache
+def _wordings() -> tuple[tuple[str, str, str], ...]:
+    """What stands before and behind the object in every wording, with the key that it asks for."""
+    told = [(form, kind.key) for kind in KINDS.values() for form in kind.questions_of(Split.BENCHMARK)]
+    seen = [(form, key) for key in VISUAL_QUESTIONS for form in visual_forms(key, Split.BENCHMARK)]
+    return tuple((form.split("{e}")[0], form.split("{e}")[1], key) for form, key in (*told, *seen))

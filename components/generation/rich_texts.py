@@ -10,8 +10,7 @@ from collections.abc import Sequence, Set
 
 from components.generation.catalogue import Named, TextKind, catalogue, named, with_article
 from components.generation.facts import capitalised, split_of
-from components.generation.questions import whole_words
-from components.rcmu import ContextRegion, ContextSet, Fact, Scene, Split
+from components.rcmu import ContextRegion, ContextSet, Fact, Scene, Split, count_mentions
 
 FEWEST_WORDS, MOST_WORDS = 30, 180
 _AIMED_AT = (30, 150)  # words, before the last sentence
@@ -98,11 +97,7 @@ def _draw(pool: Sequence[str], told: Set[str], rng: random.Random) -> str:
 
 def _stand_once(facts: Sequence[Fact], text: str) -> bool:
     """Whether every value stands in the text once, as whole words."""
-    low = text.casefold()
-    return all(
-        low.count(fact.value.casefold()) == 1 or len(whole_words(fact.value).findall(text)) == 1
-        for fact in facts
-    )
+    return all(count_mentions(text, fact.value) == 1 for fact in facts)
 
 
 def state_richly(who: Named, facts: Sequence[Fact], *, split: Split, rng: random.Random) -> str:

@@ -5,6 +5,7 @@ from collections import Counter
 from pathlib import Path
 
 from components.generation.facts import KINDS, Kind, draw_facts, kinds_of, state_facts
+from components.generation.filters import Filtered, Sieve
 from components.generation.questions import Stranger, ask, strangers_of
 from components.generation.rich_questions import ask_richly, rich_strangers_of
 from components.generation.rich_texts import write_rich_context
@@ -36,6 +37,8 @@ class Counts(Frozen):
     scenes: int
     context_sets: int
     turns: dict[Task, int]
+    filtered: dict[str, Filtered]  # what each filter left out
+    left_out: dict[Task, int]  # turns that a filter left out
     visible_facts: dict[str, int]  # key -> regions that have it
 
 
@@ -66,14 +69,16 @@ def write_shard(shard: Shard) -> Counts:
         for stranger in offered(scene, context)
     ]
     per_task: Counter[Task] = Counter()
+    sieve = Sieve()
     with ShardWriter(shard.contexts, "contexts") as contexts, ShardWriter(shard.turns, "turns") as turns:
         for scene in scenes:
             for context in sets[scene.scene_id]:
                 contexts.write(context)
                 rng = _stream(shard.seed, "turns", context.context_id)
-                for turn in questions(
+                asked = questions(
                     scene, context, strangers, per_task=shard.params.questions_per_task, rng=rng
-                ):
+                )
+                for turn in sieve.passing(scene, context, asked):
                     turns.write(turn)
                     per_task[turn.task] += 1
     counts = Counts(
@@ -81,6 +86,8 @@ def write_shard(shard: Shard) -> Counts:
         scenes=len(scenes),
         context_sets=sum(len(group) for group in sets.values()),
         turns=per_task,
+        filtered=sieve.found,
+        left_out=sieve.left_out,
         visible_facts=Counter(f.key for scene in scenes for region in scene.regions for f in region.facts),
     )
     unfinished = shard.counts.with_name(f".{shard.counts.name}")

@@ -13,6 +13,7 @@ from tqdm import tqdm
 from components.digests import inputs_digest
 from components.errors import DataError
 from components.executor import map_jobs
+from components.generation.filters import FILTERS, Filtered
 from components.generation.questions import VISUAL_QUESTIONS
 from components.generation.shard import Counts, Shard, write_shard
 from components.params import GenerationParams
@@ -80,8 +81,9 @@ def write_turns(
     (folder / "summary.json").write_text(text, encoding="utf-8")
     turns, images = sum(sum(c.turns.values()) for c in counts), sum(c.scenes for c in counts)
     wanting = sum(summary["wanting"].values())
+    filtered = ", ".join(f"{name} {found['count']}" for name, found in summary["filtered"].items())
     print(
-        f"{turns} turns about {images} scenes; {wanting} asked for had no candidate",
+        f"{turns} turns about {images} scenes; {wanting} asked for had no candidate; filtered: {filtered}",
         file=sys.stderr,
         flush=True,
     )
@@ -108,10 +110,14 @@ def _summary(counts: Iterable[Counts], params: GenerationParams) -> dict[str, An
     per_task: Counter[tuple[Split, Task]] = Counter()
     sets: Counter[Split] = Counter()
     keys: Counter[str] = Counter()
+    left_out: Counter[Task] = Counter()
+    filtered = dict.fromkeys(FILTERS, Filtered())
     for shard in counts:
         per_task.update({(shard.split, task): number for task, number in shard.turns.items()})
         sets[shard.split] += shard.context_sets
         keys.update(shard.visible_facts)
+        left_out.update(shard.left_out)
+        filtered = {name: found + shard.filtered[name] for name, found in filtered.items()}
     refusals = {split: sum(per_task[split, task] for task in UNANSWERABLE) for split in Split}
     totals = {split: sum(per_task[split, task] for task in Task) for split in Split}
     asked = {task: params.questions_per_task if task is not Task.RCID else 1 for task in Task}
@@ -121,8 +127,10 @@ def _summary(counts: Iterable[Counts], params: GenerationParams) -> dict[str, An
         "refusals_share": {str(s): round(refusals[s] / totals[s], 4) if totals[s] else 0.0 for s in Split},
         # Turns that a context set has no candidate for, such as a visual question without a visible fact.
         "wanting": {
-            str(task): sets.total() * asked[task] - sum(per_task[s, task] for s in Split) for task in Task
+            str(task): sets.total() * asked[task] - sum(per_task[s, task] for s in Split) - left_out[task]
+            for task in Task
         },
+        "filtered": {name: found.model_dump(mode="json") for name, found in filtered.items()},
         "visible_facts_without_a_question": {
             key: count for key, count in keys.items() if key not in VISUAL_QUESTIONS
         },

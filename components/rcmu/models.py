@@ -174,3 +174,43 @@ class Turn(Frozen):
     citations: tuple[int, ...]
     claims: tuple[Claim, ...]
     other_values: tuple[str, ...] = ()
+
+
+ABSTAIN = "There is not enough information to answer the question"  # RC&P-Bench's own words
+
+
+class Item(Frozen):
+    """A benchmark turn as multiple choice: scene, texts and question are the turn's."""
+
+    item_id: NonEmptyText
+    turn_id: NonEmptyText
+    context_id: NonEmptyText
+    scene_id: NonEmptyText
+    split: Split
+    task: Task
+    question: NonEmptyText
+    options: tuple[NonEmptyText, ...] = Field(min_length=4, max_length=5)
+    right: int = Field(ge=0)  # index of the right option
+    abstain: int = Field(ge=0)  # index of ABSTAIN: the right one where the question is unanswerable
+
+    @model_validator(mode="after")
+    def _options_fit(self) -> Self:
+        if len({option.casefold() for option in self.options}) < len(self.options):
+            raise ValueError(f"an option stands twice: {self.options}")
+        if max(self.right, self.abstain) >= len(self.options) or self.options[self.abstain] != ABSTAIN:
+            raise ValueError(f"right {self.right} or abstain {self.abstain} is none of {self.options}")
+        if (self.task in UNANSWERABLE) is not (self.right == self.abstain):
+            raise ValueError(f"{self.task} with {self.options[self.right]!r} as its answer")
+        return self
+
+
+class PersonalObject(Frozen):
+    """An object that somebody registered: RC&P-Bench gives each a text and reference photos."""
+
+    instance_id: NonEmptyText  # the same object in a scene carries the same id
+    name: NonEmptyText
+    label: Label
+    text: NonEmptyText
+    photos: tuple[bytes, ...] = Field(min_length=1)  # encoded files, never re-encoded
+    attribution: NormalisedText = ""
+    license: NormalisedText = ""

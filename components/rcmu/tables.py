@@ -70,6 +70,31 @@ TURNS = pa.schema(
         ("other_values", pa.list_(pa.string())),
     ]
 )
+ITEMS = pa.schema(
+    [
+        ("item_id", pa.string()),
+        ("turn_id", pa.string()),
+        ("context_id", pa.string()),
+        ("scene_id", pa.string()),
+        ("split", pa.string()),
+        ("task", pa.string()),
+        ("question", pa.string()),
+        ("options", pa.list_(pa.string())),
+        ("right", pa.int32()),  # index of the right option
+        ("abstain", pa.int32()),  # index of the option that declines
+    ]
+)
+OBJECTS = pa.schema(
+    [
+        ("instance_id", pa.string()),
+        ("name", pa.string()),
+        ("label", pa.string()),
+        ("text", pa.string()),
+        ("photos", pa.list_(pa.binary())),
+        ("attribution", pa.string()),
+        ("license", pa.string()),
+    ]
+)
 PREDICTIONS = pa.schema(
     [
         ("turn_id", pa.string()),

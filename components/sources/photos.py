@@ -112,7 +112,7 @@ def _checked_file(
     folder: Path, record: PhotoRecord, pictures: dict[str, str], mistakes: Mistakes
 ) -> Path | None:
     try:
-        path = _located(folder, record.file_name)
+        path = located(folder, record.file_name)
         pixels = decode_image(path.read_bytes())
     except (ValueError, OSError, RuntimeError) as error:  # RuntimeError: a loop of links
         what = error.strerror if isinstance(error, OSError) else str(error)
@@ -136,8 +136,8 @@ def _checked_file(
     return path
 
 
-def _located(folder: Path, file_name: str) -> Path:
-    """The image file, links followed. Raises ValueError when it is missing or outside `folder`."""
+def located(folder: Path, file_name: str) -> Path:
+    """The image file, in `folder` or its `images/`. Raises ValueError when it is missing or outside."""
     inside = folder.resolve()
     if "\0" in file_name:
         raise ValueError("the path holds a zero byte: rename the file")
