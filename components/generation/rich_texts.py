@@ -17,7 +17,8 @@ _AIMED_AT = (30, 150)  # words, before the last sentence
 _WORDS_OF_A_FACT = 10  # about
 _PLAIN_SHARE = 0.5  # of the sentences, that are a clause alone
 _PRONOUN_SHARE = 0.6  # of the sentences in a row about the object
-_LINKED_SHARE = 0.5  # of the owners, where somebody in the image is told by name
+_LEAD_SHARE = 0.5  # of the texts
+_LINKED_SHARE = 0.7  # of the owners, where somebody in the image is told by name
 
 
 def write_rich_context(
@@ -54,8 +55,13 @@ def write_rich_context(
 def draw_kinds(kinds: Sequence[TextKind], number: int, *, rng: random.Random) -> tuple[TextKind, ...]:
     """`number` different kinds, none near another."""
     drawn: list[TextKind] = []
-    for kind in rng.sample(kinds, len(kinds)):
-        if len(drawn) < number and not any(other.key in kind.near for other in drawn):
+    mixed = rng.sample(kinds, len(kinds))
+    # Names and owners first, at times: they lead from one text to another.
+    leads = [kind for kind in mixed if kind.lead and rng.random() < _LEAD_SHARE]
+    for kind in (*leads, *mixed):
+        if len(drawn) < number and not any(
+            kind.key == other.key or kind.key in other.near for other in drawn
+        ):
             drawn.append(kind)
     return tuple(drawn)
 
@@ -71,11 +77,11 @@ def _write(
     rng: random.Random,
 ) -> ContextRegion:
     """Facts and text, drawn until they may stand together in this split."""
-    linked = rng.random() < _LINKED_SHARE
     while True:
-        facts = []
+        linked = rng.random() < _LINKED_SHARE
+        facts: list[Fact] = []
         for kind in rng.sample(kinds, len(kinds)):
-            told = taken[kind.key]
+            told = taken[kind.key] | {fact.value for fact in facts}
             known = [value for value in holders.get(kind.links_to or "", ()) if value not in told]
             pool = known if linked and known else catalogue().values_of(kind, split)
             facts.append(Fact(key=kind.key, value=_draw(pool, told, rng)))

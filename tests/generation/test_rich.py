@@ -16,6 +16,7 @@ import pytest
 from components.evaluation.metrics import score
 from components.generation import write_turns
 from components.generation.catalogue import named
+from components.generation.questions import mentions
 from components.generation.rich_questions import ask_richly, rich_strangers_of
 from components.generation.shard import write_context
 from components.params import GenerationParams, SourceParams
@@ -170,7 +171,7 @@ def test_distractors_hold_no_value_and_stand_in_most_texts(data: Data) -> None:
         fillers = len(read_yaml("frames")["fillers"][context.split])
         said = [s for s in sentences(line.text) if any(p.fullmatch(s) for p in patterns[fillers:])]
         assert 1 <= len(said) <= 3
-        assert not any(fact.value.casefold() in s.casefold().split() for fact in line.facts for s in said)
+        assert not any(mentions(s, fact.value) for fact in line.facts for s in said)
         found += sum(
             bool(re.search(r"\d| (?:" + "|".join(read_yaml("frames")["strangers"]) + ")", s)) for s in said
         )
@@ -243,23 +244,22 @@ def test_two_hops_go_from_one_text_to_another(data: Data) -> None:
     for turn in data.of(Task.V2C, Task.CONTEXTUAL_QA):
         if len(set(turn.citations)) < 2:
             continue
-        inner = re.search(r"the owner of (the .+)", turn.question)
-        assert inner
         context = data.contexts[turn.context_id]
         (first, second) = turn.claims
         _, e = asked_kinds(turn.question)[0]
-        assert object_of(turn, e.removeprefix("the owner of "), data) == first.k
-        assert [f.value for f in context.regions[first.k - 1].facts if f.key.endswith("_owner")] == [
-            first.value
-        ]
+        asked_of = re.fullmatch(r"the (owner|previous owner) of (.+)", e)
+        assert asked_of
+        assert object_of(turn, asked_of[2], data) == first.k
+        key = "former" if "previous" in asked_of[1] else "owner"
+        owners = [f.value for f in context.regions[first.k - 1].facts if f.key.endswith(f"_{key}")]
+        assert owners == [first.value]
         told = {fact.key: fact.value for fact in context.regions[second.k - 1].facts}
         assert told["person_name"] == first.value
         assert second.value in told.values()
         assert second.value != first.value
         assert turn.citations == (first.k, second.k)
         asked[turn.task] += 1
-    assert asked[Task.V2C] > 5
-    assert asked[Task.CONTEXTUAL_QA] > 2
+    assert min(asked[Task.V2C], asked[Task.CONTEXTUAL_QA]) > 10
 
 
 def test_objects_by_text_are_unique_in_the_set(data: Data) -> None:
