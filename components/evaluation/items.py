@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from components.errors import DataError
-from components.generation.facts import KINDS
-from components.generation.questions import VISUAL_QUESTIONS, asked_key
+from components.generation.asked import refused_keys, told_keys
 from components.rcmu import (
     ABSTAIN,
     UNANSWERABLE,
@@ -93,18 +92,21 @@ def build_items(
     for turn in turns:
         if turn.task not in CHOICE_TASKS:
             continue
+        if len(turn.claims) > 1:
+            left_out[f"{turn.task}: asks for more than one value"] += 1
+            continue
         context = contexts[turn.context_id]
         visible = turn.task in (Task.C2V, Task.UNANSWERABLE_C2V)
         facts = _facts(scenes[turn.scene_id], context, visible=visible)
-        key = _key(turn, facts)
+        pools = seen if visible else told
+        key = _key(turn, scenes[turn.scene_id], facts, pools)
         if key is None:
             left_out[f"{turn.task}: not known what it asks for"] += 1
             continue
         right = ABSTAIN if turn.task in UNANSWERABLE else turn.claims[0].value
         rng = random.Random(f"{seed}:options:{turn.turn_id}")  # noqa: S311 - makes data, not keys
         here = [fact.value for own in facts for fact in own if fact.key == key]
-        pool = (seen if visible else told).get(key, ())
-        wrong = _wrong(right, here, pool, number=_MOST - (1 if right == ABSTAIN else 2), rng=rng)
+        wrong = _wrong(right, here, pools[key], number=_MOST - (1 if right == ABSTAIN else 2), rng=rng)
         least = _LEAST - (1 if right == ABSTAIN else 2)
         if len(wrong) < least:
             left_out[f"{turn.task}: fewer than {_LEAST} options for the {key}"] += 1
@@ -138,17 +140,19 @@ def _facts(scene: Scene, context: ContextSet, *, visible: bool) -> list[tuple[Fa
     return [scene.regions[line.region].facts if visible else line.facts for line in context.regions]
 
 
-def _key(turn: Turn, facts: Sequence[tuple[Fact, ...]]) -> str | None:
+def _key(
+    turn: Turn, scene: Scene, facts: Sequence[tuple[Fact, ...]], pools: Mapping[str, object]
+) -> str | None:
     """The kind of fact that a turn asks for: its answer's, or by the words of question and refusal."""
     if turn.task not in UNANSWERABLE:
-        if len(turn.claims) != 1:
-            return None
         (claim,) = turn.claims
         return next((fact.key for fact in facts[claim.k - 1] if fact.value == claim.value), None)
-    known = asked_key(turn.question)
-    if known or turn.task is Task.UNANSWERABLE_C2V:
-        return known if known in VISUAL_QUESTIONS or turn.task is Task.UNANSWERABLE_V2C else None
-    return next((kind.key for kind in KINDS.values() if mentions(turn.answer, kind.noun)), None)
+    keys = refused_keys(turn.question, turn.answer) & set(pools)
+    if turn.task is Task.UNANSWERABLE_V2C:
+        named = [region for region in scene.regions if mentions(turn.question, region.expression)]
+        meant = max(named, key=lambda region: len(region.expression), default=None)
+        keys &= told_keys(meant.label) if meant else frozenset()
+    return min(keys, default=None)
 
 
 def _wrong(

@@ -10,8 +10,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from typing import NamedTuple
 
+from components.generation.asked import refused_keys
+from components.generation.catalogue import named
 from components.generation.facts import KINDS, Kind
-from components.generation.questions import CLOSED_VALUES, asked_key
+from components.generation.questions import CLOSED_VALUES
 from components.rcmu import (
     UNANSWERABLE,
     ContextRegion,
@@ -72,23 +74,19 @@ class Setting:
 
         Where a text is not known to state that kind of fact, its words decide.
         """
-        classes = [line for line in self.lines if mentions(question, line.seen.label)]
-        stated = {
-            (line.seen.label, fact)
-            for line in classes
-            for fact in line.told.facts
-            if mentions(question, fact.value)
-        }
+        classes = [line for line in self.lines if _names_class(question, line.seen.label)] or [
+            line for line in self.lines if mentions(question, f"the {named(line.seen.label).neutral}")
+        ]
+        found = {fact for line in classes for fact in line.told.facts if mentions(question, fact.value)}
+        # "790 dollars" stands in a question about 2,790 dollars, and is not meant.
+        stated = [f for f in found if not any(f.value != o.value and f.value in o.value for o in found)]
         return [
             line
             for line in classes
             if any(
-                label == line.seen.label
-                and (
-                    fact in line.told.facts
-                    or (fact.key not in _keys(line.told) and mentions(line.told.text, fact.value))
-                )
-                for label, fact in stated
+                fact in line.told.facts
+                or (fact.key not in _keys(line.told) and mentions(line.told.text, fact.value))
+                for fact in stated
             )
         ]
 
@@ -171,9 +169,9 @@ def _refusal_answerable(setting: Setting, turn: Turn) -> str | None:
     if turn.task is not Task.UNANSWERABLE_V2C:
         return None
     for line in setting.named_by_looks(turn.question):
-        for kind in _asked_kinds(turn):
-            if kind.key in _keys(line.told) or _states(kind, line.told.text):
-                return f"text [{line.k}] states the {kind.noun}"
+        for key in sorted(refused_keys(turn.question, turn.answer)):
+            if key in _keys(line.told) or (key in KINDS and _states(KINDS[key], line.told.text)):
+                return f"text [{line.k}] states the asked {key}"
     return None
 
 
@@ -254,14 +252,16 @@ def _looks_so(region: Region, named: Region) -> bool:
     return _words(named.expression) <= _words(region.label) | _words(said) | _ARTICLES
 
 
-def _asked_kinds(turn: Turn) -> list[Kind]:
-    """What a question asks for; in a wording that no template has, what its refusal says is missing."""
-    known = KINDS.get(asked_key(turn.question) or "")
-    return [known] if known else [kind for kind in KINDS.values() if mentions(turn.answer, kind.noun)]
+def _names_class(question: str, label: str) -> bool:
+    """Whether a question names an object of this label, or by the word that texts have for one of them."""
+    return mentions(question, label) or mentions(question, named(label).noun)
 
 
 def _states(kind: Kind, text: str) -> bool:
-    """Whether a text states such a fact, in one of the known sentences and with one of the known values."""
+    """Whether a text states such a fact in one of the plain route's sentences, with one of its values.
+
+    What the rich route's texts state is known from their facts alone.
+    """
     return any(found["v"] in kind.values for form in _sentences(kind.key) for found in form.finditer(text))
 
 

@@ -8,7 +8,7 @@ after its full stop, in a description after each phrase that uses a text.
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cache, partial
+from functools import partial
 
 from components.generation.catalogue import named as talked_of
 from components.generation.facts import KINDS, Kind, capitalised, is_person, kinds_of
@@ -388,21 +388,3 @@ def unique_facts(lines: Sequence[Line]) -> Iterator[tuple[Line, Fact]]:
         for fact in line.told.facts:
             if stated[fact] == 1:
                 yield line, fact
-
-
-def asked_key(question: str) -> str | None:
-    """The key of the fact that a question asks for; None in a wording that no template has."""
-    fitting = [
-        (len(before) + len(after), key)
-        for before, after, key in _wordings()
-        if question.startswith(before) and question.endswith(after)
-    ]
-    return max(fitting)[1] if fitting else None  # the longest: one wording may stand inside another
-
-
-@cache
-def _wordings() -> tuple[tuple[str, str, str], ...]:
-    """What stands before and behind the object in every wording, with the key that it asks for."""
-    told = [(form, kind.key) for kind in KINDS.values() for form in kind.questions_of(Split.BENCHMARK)]
-    seen = [(form, key) for key in VISUAL_QUESTIONS for form in visual_forms(key, Split.BENCHMARK)]
-    return tuple((form.split("{e}")[0], form.split("{e}")[1], key) for form, key in (*told, *seen))

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from components.generation import filters, write_turns
+from components.generation.catalogue import catalogue
 from components.generation.filters import FILTERS, Sieve
 from components.params import GenerationParams, SourceParams
 from components.rcmu import Claim, ContextSet, Fact, Scene, Task, Turn, prompt_of, render_prompt
@@ -275,6 +276,43 @@ def test_a_planted_defect_is_found_by_name(sound: list[Asked], name: str, task: 
         left_out = found(defect)
         assert set(left_out) == {name}, (asked.turn, left_out)
         assert left_out[name][0].startswith(f"{asked.turn.turn_id} ({task}) ")
+
+
+@pytest.fixture(scope="module")
+def rich(root: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Asked]:
+    turns = tmp_path_factory.mktemp("rich") / "turns"
+    turns.mkdir()
+    generation = GENERATION.model_copy(update={"route": "rich"})
+    write_turns(root / "scenes", generation, seed=2, folder=turns, finished=turns.with_name("shards"))
+    scenes = {scene.scene_id: scene for scene in read_scenes(root / "scenes")}
+    contexts = {context.context_id: context for context in read_contexts(turns)}
+    return [Asked(scenes[turn.scene_id], contexts[turn.context_id], turn) for turn in read_turns(turns)]
+
+
+def rich_fact_is_told(asked: Asked) -> Asked:
+    """The text tells whatever a question of the rich route can ask for."""
+    facts = tuple(Fact(key=key, value="anything") for key in catalogue().kinds)
+    return with_text(asked, own_k(asked), facts=facts)
+
+
+@pytest.mark.parametrize(
+    ("name", "task", "plant"),
+    [
+        ("refusal_answerable", Task.UNANSWERABLE_V2C, rich_fact_is_told),
+        ("expression_not_unique", Task.C2V, fact_of_both),
+        ("answer_not_supported", Task.V2C, value_not_in_text),
+        ("citation_wrong", Task.V2C, uncited),
+    ],
+)
+def test_a_defect_of_the_rich_route_is_found(rich: list[Asked], name: str, task: Task, plant: Plant) -> None:
+    own = [asked for asked in rich if asked.turn.task is task and len(asked.turn.claims) < 2]
+    assert len(own) > 20
+    for asked in own:
+        assert set(found(plant(asked))) == {name}, asked.turn
+
+
+def test_sound_turns_of_the_rich_route_pass(rich: list[Asked]) -> None:
+    assert not any(found(asked) for asked in rich)
 
 
 def test_sound_turns_pass(sound: list[Asked]) -> None:

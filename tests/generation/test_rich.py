@@ -16,11 +16,10 @@ import pytest
 from components.evaluation.metrics import score
 from components.generation import write_turns
 from components.generation.catalogue import named
-from components.generation.questions import mentions
 from components.generation.rich_questions import ask_richly, rich_strangers_of
 from components.generation.shard import write_context
 from components.params import GenerationParams, SourceParams
-from components.rcmu import Box, ContextRegion, ContextSet, Fact, Region, Scene, Split, Task, Turn
+from components.rcmu import Box, ContextRegion, ContextSet, Fact, Region, Scene, Split, Task, Turn, mentions
 from components.rcmu.tables import read_contexts, read_scenes, read_turns, write_models
 from components.sources import write_scenes
 from components.validation.shared_words import find_shared_words
