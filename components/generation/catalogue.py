@@ -70,6 +70,7 @@ class TextKind(Frozen):
     questions: Wordings
     clauses: Wordings
     near: frozenset[str] = frozenset()  # kinds that half tell it: not told beside it, nor asked in vain
+    lead: bool = False  # told more often than others
     adult: bool = False  # not told of children
     person: bool = False  # the value is somebody: "she" behind it could be either
     links_to: str | None = None  # the kind that has the same value in the text of the one it speaks of

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 
+from components.generation.catalogue import named as talked_of
 from components.generation.facts import KINDS, Kind, capitalised, is_person, kinds_of
 from components.rcmu import (
     Claim,
@@ -311,26 +312,54 @@ def _describe(scene: Scene, lines: Sequence[Line]) -> Draft:
 def describe(scene: Scene, lines: Sequence[Line], told: Mapping[int, Sequence[tuple[Fact, str]]]) -> Draft:
     """Step 6: the caption, then each object as it is seen, with what its text says, cited.
 
+    Where the caption speaks of an object, that stands there: "A man, who is called John Smith [1], runs."
+
     Args:
         scene: the image with its regions.
         lines: what the prompt has.
         told: the facts to state of each line, with their predicates.
     """
     by_region = sorted(lines, key=lambda line: line.told.region)
-    spans = []
-    before = f"{capitalised(scene.caption.rstrip(' .'))}. " if scene.caption else ""
+    said = {line.k: _enumerated([predicate for _, predicate in told[line.k]]) for line in lines}
+    spans, before = _grounded(scene, {line.told.region: line for line in lines}, said)
+    named = {k for span in spans for k in span.citations}
     for line in by_region:
-        predicates = " and ".join(", ".join(said for _, said in told[line.k]).rsplit(", ", 1))
-        spans.append(
-            Span(text=f"{before}{capitalised(_seen_as(line.seen))} {predicates} ", citations=(line.k,))
-        )
-        before = ". "
+        if line.k not in named:
+            text = f"{before}{capitalised(_seen_as(line.seen))} {said[line.k]} "
+            spans.append(Span(text=text, citations=(line.k,)))
+            before = ". "
     return Draft(
         task=Task.RCID,
         question=DESCRIBE,
-        spans=(*spans, Span(text=".")),
+        spans=(*spans, Span(text=before.rstrip())),
         claims=tuple(Claim(k=line.k, value=fact.value) for line in by_region for fact, _ in told[line.k]),
     )
+
+
+def _grounded(scene: Scene, lines: Mapping[int, Line], said: Mapping[int, str]) -> tuple[list[Span], str]:
+    """The caption up to its last mention of a region that has a text, and what is left of it."""
+    caption = f"{capitalised(scene.caption.rstrip(' .'))}. " if scene.caption else ""
+    spans: list[Span] = []
+    at, cited_so_far = 0, set[int]()
+    for mention in scene.mentions:
+        line = lines.get(mention.region)
+        if line is None or line.k in cited_so_far:
+            continue
+        who = "who" if talked_of(line.seen.label).relative == "who" else "which"
+        before = caption[at : mention.end]
+        if spans and before.startswith(" "):
+            before = f",{before}"
+        spans.append(Span(text=f"{before}, {who} {said[line.k]} ", citations=(line.k,)))
+        cited_so_far.add(line.k)
+        at = mention.end
+    rest = caption[at:]
+    if spans and rest.startswith(" "):
+        rest = f",{rest}"
+    return spans, rest
+
+
+def _enumerated(predicates: Sequence[str]) -> str:
+    return " and ".join(", ".join(predicates).rsplit(", ", 1))
 
 
 def _seen_as(region: Region) -> str:

@@ -1,6 +1,6 @@
 """The questions of the rich route: those of the plain one in more wordings, and questions for two facts.
 
-Two facts of one object ("the name and the job"), or two hops: from an object to its owner, who stands in the
+Two facts of one object ("the name and the job"), or two hops: from an object to its owner, who is in the
 image too, and on to what the owner's text says. Both are asked by looks (V2C) and by text (contextual QA).
 Questions are drawn one by one: all that could be asked of a set of such texts are thousands.
 """
@@ -30,7 +30,7 @@ from components.rcmu import Claim, ContextSet, Fact, Scene, Span, Split, Task, T
 _TRIES = 8  # for each question that is wanted
 _STRANGERS = 64  # other instances looked at for one refusal
 _HARD_SHARE = 0.5  # of the refusals by text, where an object of the asked class is in the image
-_PAIR_SHARE, _HOP_SHARE = 0.25, 0.15  # of the questions for what texts say, where there is such a one
+_PAIR_SHARE, _HOP_SHARE = 0.25, 0.2  # of the questions for what texts say, where there is such a one
 _NEUTRAL_SHARE = 0.25  # of the objects by text in contextual QA, that are called a thing
 _DESCRIBED = 2  # facts of each text in a description: the first that it states
 
@@ -136,26 +136,32 @@ def rich_expression(label: str, fact: Fact, *, neutral: bool = False) -> str:
 
 def _contextual(scope: _Scope, rng: random.Random) -> Draft | None:
     """Step 3: asked by one fact of the text for another one."""
-    if not scope.unique:
+    hop = _hop_at_times(scope, rng)
+    known = [(line, fact) for line, fact in scope.unique if hop is None or line is hop.line]
+    if not known:
         return None
-    line, known = rng.choice(scope.unique)
+    line, by = rng.choice(known)
     label = line.seen.label
-    if line.told.facts == (known,):
-        return None
-    asked = rich_expression(label, known, neutral=rng.random() < _NEUTRAL_SHARE)
-    hops = [hop for hop in scope.hops if hop.line is line and hop.fact != known]
-    rest = [fact for fact in line.told.facts if fact != known]
-    return _told(Task.CONTEXTUAL_QA, scope, line, rest, hops, (asked, f"the {named(label).noun}"), rng)
+    asked = rich_expression(label, by, neutral=rng.random() < _NEUTRAL_SHARE)
+    names = (asked, f"the {named(label).noun}")
+    if hop:
+        return None if hop.fact == by else _hop(Task.CONTEXTUAL_QA, scope, hop, *names, rng)
+    rest = [fact for fact in line.told.facts if fact != by]
+    return _told(Task.CONTEXTUAL_QA, scope, line, rest, *names, rng) if rest else None
 
 
 def _v2c(scope: _Scope, rng: random.Random) -> Draft | None:
     """Step 5: the visual expression of an object in a contextual question."""
-    line = rng.choice(scope.ambiguous)
+    hop = _hop_at_times(scope, rng)
+    line = hop.line if hop else rng.choice(scope.ambiguous)
     looks = line.seen.expression
-    if scope.hops and rng.random() < _HOP_SHARE:
-        hop = rng.choice(scope.hops)
-        return _hop(Task.V2C, scope, hop, hop.line.seen.expression, hop.line.seen.expression, rng)
-    return _told(Task.V2C, scope, line, line.told.facts, (), (looks, looks), rng)
+    if hop:
+        return _hop(Task.V2C, scope, hop, looks, looks, rng)
+    return _told(Task.V2C, scope, line, line.told.facts, looks, looks, rng)
+
+
+def _hop_at_times(scope: _Scope, rng: random.Random) -> _Hop | None:
+    return rng.choice(scope.hops) if scope.hops and rng.random() < _HOP_SHARE else None
 
 
 def _told(
@@ -163,29 +169,15 @@ def _told(
     scope: _Scope,
     line: Line,
     facts: Sequence[Fact],
-    hops: Sequence[_Hop],
-    names: tuple[str, str],
+    asked: str,
+    named_so: str,
     rng: random.Random,
-) -> Draft | None:
-    """A question for one of these facts, for two of them, or for something of the owner's.
-
-    Args:
-        task: contextual QA or V2C.
-        scope: the context set.
-        line: whose facts they are.
-        facts: what may be asked for.
-        hops: from this line to others.
-        names: of the object, in the question and in the answer.
-        rng: the context set's own stream.
-    """
-    share = rng.random()
-    if hops and share < _HOP_SHARE:
-        return _hop(task, scope, rng.choice(hops), *names, rng)
-    if len(facts) > 1 and share > 1 - _PAIR_SHARE:
-        return _pair(task, scope, line, rng.sample(facts, 2), *names, rng)
+) -> Draft:
+    """A question for one of these facts or for two; the object's names in question and answer."""
+    if len(facts) > 1 and rng.random() < _PAIR_SHARE:
+        return _pair(task, scope, line, rng.sample(facts, 2), asked, named_so, rng)
     fact = rng.choice(facts)
     kind = catalogue().kinds[fact.key]
-    asked, named_so = names
     return Draft(
         task=task,
         question=rng.choice(kind.questions.asked(scope.split)).format(e=asked),

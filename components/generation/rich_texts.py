@@ -5,21 +5,20 @@ and numbers that belong to somebody or something else.
 """
 
 import random
-import re
 from collections import defaultdict
 from collections.abc import Sequence, Set
-from functools import lru_cache
 
 from components.generation.catalogue import Named, TextKind, catalogue, named, with_article
 from components.generation.facts import capitalised, split_of
-from components.rcmu import ContextRegion, ContextSet, Fact, Scene, Split
+from components.rcmu import ContextRegion, ContextSet, Fact, Scene, Split, count_mentions
 
 FEWEST_WORDS, MOST_WORDS = 30, 180
 _AIMED_AT = (30, 150)  # words, before the last sentence
 _WORDS_OF_A_FACT = 10  # about
 _PLAIN_SHARE = 0.5  # of the sentences, that are a clause alone
 _PRONOUN_SHARE = 0.6  # of the sentences in a row about the object
-_LINKED_SHARE = 0.5  # of the owners, where somebody in the image is told by name
+_LEAD_SHARE = 0.5  # of the texts
+_LINKED_SHARE = 0.7  # of the owners, where somebody in the image is told by name
 
 
 def write_rich_context(
@@ -56,8 +55,13 @@ def write_rich_context(
 def draw_kinds(kinds: Sequence[TextKind], number: int, *, rng: random.Random) -> tuple[TextKind, ...]:
     """`number` different kinds, none near another."""
     drawn: list[TextKind] = []
-    for kind in rng.sample(kinds, len(kinds)):
-        if len(drawn) < number and not any(other.key in kind.near for other in drawn):
+    mixed = rng.sample(kinds, len(kinds))
+    # Names and owners first, at times: they lead from one text to another.
+    leads = [kind for kind in mixed if kind.lead and rng.random() < _LEAD_SHARE]
+    for kind in (*leads, *mixed):
+        if len(drawn) < number and not any(
+            kind.key == other.key or kind.key in other.near for other in drawn
+        ):
             drawn.append(kind)
     return tuple(drawn)
 
@@ -73,11 +77,11 @@ def _write(
     rng: random.Random,
 ) -> ContextRegion:
     """Facts and text, drawn until they may stand together in this split."""
-    linked = rng.random() < _LINKED_SHARE
     while True:
-        facts = []
+        linked = rng.random() < _LINKED_SHARE
+        facts: list[Fact] = []
         for kind in rng.sample(kinds, len(kinds)):
-            told = taken[kind.key]
+            told = taken[kind.key] | {fact.value for fact in facts}
             known = [value for value in holders.get(kind.links_to or "", ()) if value not in told]
             pool = known if linked and known else catalogue().values_of(kind, split)
             facts.append(Fact(key=kind.key, value=_draw(pool, told, rng)))
@@ -99,16 +103,7 @@ def _draw(pool: Sequence[str], told: Set[str], rng: random.Random) -> str:
 
 def _stand_once(facts: Sequence[Fact], text: str) -> bool:
     """Whether every value stands in the text once, as whole words."""
-    low = text.casefold()
-    return all(
-        low.count(fact.value.casefold()) == 1 or len(_whole_words(fact.value).findall(text)) == 1
-        for fact in facts
-    )
-
-
-@lru_cache(maxsize=16384)  # the re module keeps 512, and each one of thousands of values comes again
-def _whole_words(value: str) -> re.Pattern[str]:
-    return re.compile(rf"(?<!\w){re.escape(value)}(?!\w)", re.IGNORECASE)
+    return all(count_mentions(text, fact.value) == 1 for fact in facts)
 
 
 def state_richly(who: Named, facts: Sequence[Fact], *, split: Split, rng: random.Random) -> str:

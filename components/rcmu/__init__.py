@@ -30,6 +30,7 @@ from components.rcmu.prompt import (
 )
 from components.rcmu.text import (
     SPECIAL_TOKENS,
+    count_mentions,
     mentions,
     normalise,
     special_token_strings,
@@ -59,6 +60,7 @@ __all__ = [
     "Task",
     "Turn",
     "cited",
+    "count_mentions",
     "mentions",
     "normalise",
     "parse_prompt",
