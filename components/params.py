@@ -45,11 +45,31 @@ class SourceParams(_Section):
 
 
 class GenerationParams(_Section):
-    """How many texts and questions are made of a scene."""
+    """How texts and questions are made, and how many of a scene."""
 
+    # plain: sentences and questions by templates; llm: an LLM writes both. (The tiny base's own recipe, which
+    # has no LLM, leaves it out.)
+    route: Literal["plain", "llm"] = "plain"
     context_sets: int = Field(ge=1)  # sets of texts per image (about 12 in the published data)
     facts_per_text: int = Field(ge=1, le=4)
     questions_per_task: int = Field(ge=1)  # per context set and sub-task
+
+
+class LlmParams(_Section):
+    """The LLM that writes data (generation.route llm); where it is stands in the settings."""
+
+    model: str = Field(min_length=1)  # as the endpoint names it
+    temperature: float = Field(ge=0, le=2)
+    max_tokens: int = Field(ge=64)  # of one answer
+    texts_per_label: int = Field(ge=1)  # in the pool of each split; more where one photo has more such boxes
+    usd_per_million_input: float | None = Field(ge=0)  # price of tokens; null: cost is unknown
+    usd_per_million_output: float | None = Field(ge=0)
+
+    @model_validator(mode="after")
+    def _prices_together(self) -> Self:
+        if (self.usd_per_million_input is None) != (self.usd_per_million_output is None):
+            raise ValueError("usd_per_million_input and usd_per_million_output: give both prices or neither")
+        return self
 
 
 class Bound(_Section):
@@ -211,6 +231,7 @@ class Params(_Section):
     seed: int = Field(ge=0)
     source: SourceParams
     generation: GenerationParams
+    llm: LlmParams
     validation: ValidationParams
     model: ModelParams
     training: TrainingParams
