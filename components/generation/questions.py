@@ -124,11 +124,12 @@ def ask(
     number = 0
     for found in candidates.values():
         for candidate in rng.sample(found, min(per_task, len(found))):
-            yield _turn(f"{context.context_id}/t{number}", scene, context, candidate())
+            yield make_turn(f"{context.context_id}/t{number}", scene, context, candidate())
             number += 1
 
 
-def _turn(turn_id: str, scene: Scene, context: ContextSet, draft: Draft) -> Turn:
+def make_turn(turn_id: str, scene: Scene, context: ContextSet, draft: Draft) -> Turn:
+    """The turn of a draft: its citations and wrong answers listed."""
     answer = render_spans(draft.spans)
     right = {claim.value for claim in draft.claims}
     return Turn(

@@ -11,16 +11,17 @@ from components.rcmu.models import Frozen
 CHARACTERS_PER_TOKEN = 4  # of an estimate, before the endpoint has counted (own choice)
 
 Answer = TypeVar("Answer", bound=Frozen)
+_Answer_co = TypeVar("_Answer_co", bound=Frozen, covariant=True)
 
 
 @dataclass(frozen=True)
-class Prompt(Generic[Answer]):
+class Prompt(Generic[_Answer_co]):
     """A question to the LLM. The answer's model, its docstring too, is the schema that the LLM gets."""
 
     system: str
     user: str
-    answer: type[Answer]
-    typical: Answer  # of about the length to expect; stands in for the answer in an estimate
+    answer: type[_Answer_co]
+    typical: _Answer_co  # of about the length to expect; stands in for the answer in an estimate
 
 
 class SetAside(Frozen):
