@@ -4,6 +4,7 @@ The published work names the steps and shows no prompt. Each answer is a small m
 fields are the schema that the LLM gets, so its strings are plain: what they hold is checked afterwards.
 """
 
+import hashlib
 from collections.abc import Sequence
 
 from components.llm import Prompt
@@ -97,7 +98,7 @@ class Line(Frozen):
 def text_about(label: str, *, given: Fact, keys: Sequence[str], number: int) -> Prompt[TextAnswer]:
     """Step 1: text `number` of the pool of a label, which states `given` and something for each key."""
     others = [key for key in keys if key != given.key]
-    words = f"The {label} has the {given.key} {given.value}. " + "It is told in some words. " * 18
+    words = _typical_words(f"{label} {given.value} {number}")
     return Prompt(
         system="You invent texts about fictitious people, animals and things for a reading exercise. A text "
         "has 30 to 180 words in plain English, tells one short story, says nothing about looks or place in "
@@ -107,13 +108,10 @@ def text_about(label: str, *, given: Fact, keys: Sequence[str], number: int) -> 
         f"Label: {label}\nIts {given.key}: {given.value}\nInvent and state as well: {', '.join(others)}",
         answer=TextAnswer,
         typical=TextAnswer(
-            text=words.strip(),
+            text=f"The {label} has the {given.key} {given.value}. {' '.join(words)}.",
             facts=(
                 Stated(key=given.key, value=given.value),
-                *(
-                    Stated(key=key, value=word)
-                    for key, word in zip(others, ("told", "some", "words", "in"), strict=False)
-                ),
+                *(Stated(key=key, value=word) for key, word in zip(others, words, strict=False)),
             ),
         ),
     )
@@ -138,8 +136,8 @@ def questions_seen(label: str, facts: Sequence[Fact]) -> Prompt[QuestionsAnswer]
     return Prompt(
         system="For each fact about an object of a photo write one question that asks for it and one "
         f"sentence that answers it. In the question the object is called {GAP}, exactly once, and nothing "
-        "else may tell the value. The sentence calls the object by its label and holds the value word for word. "
-        f"Example for the fact color = red of a car: What color is {GAP}? The car is red.",
+        "else may tell the value. The sentence calls the object by its label and holds the value word for "
+        f"word. Example for the fact color = red of a car: What color is {GAP}? The car is red.",
         user=f"Label: {label}\n{_listed(facts)}",
         answer=QuestionsAnswer,
         typical=_typical_questions(label, facts),
@@ -222,6 +220,13 @@ def citations_in(description: str, lines: Sequence[Line]) -> Prompt[CitedAnswer]
 
 def _listed(facts: Sequence[Fact]) -> str:
     return "Facts:\n" + "\n".join(f"- {fact.key} = {fact.value}" for fact in facts)
+
+
+def _typical_words(name: str) -> list[str]:
+    """A hundred words that no text of another name has: like texts would be dropped as copies."""
+    digest = hashlib.sha256(name.encode()).hexdigest()
+    stem = digest[:5].translate(str.maketrans("0123456789", "ghijklmnop"))
+    return [f"{stem}{first}{second}" for first in "abcdefghij" for second in "abcdefghij"]
 
 
 def _typical_questions(label: str, facts: Sequence[Fact]) -> QuestionsAnswer:
