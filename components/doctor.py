@@ -163,6 +163,8 @@ def _settings() -> Iterator[Finding]:
     else:
         yield _prefect(settings.prefect_api_url)
     yield _remote(settings.dvc_remote)
+    endpoint = settings.llm_url or "none (RCVIT_LLM_URL); only generation.route llm needs one"
+    yield Finding(check="LLM", state="ok", found=endpoint)
 
 
 def _tracking(settings: Settings) -> Finding:

@@ -84,6 +84,19 @@ class PreemptedError(RcvitError):
     exit_code = 19
 
 
+class EndpointError(RcvitError):
+    """The LLM endpoint gave no answer in all tries; what was answered is kept."""
+
+    exit_code = 20
+    retry_helps = True
+
+
+class BudgetError(RcvitError):
+    """The next LLM call could cost more than is allowed; what was answered is kept."""
+
+    exit_code = 21
+
+
 class BugError(RcvitError):
     """A rank met what we did not expect: a mistake of ours."""
 

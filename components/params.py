@@ -45,10 +45,11 @@ class SourceParams(_Section):
 
 
 class GenerationParams(_Section):
-    """How many texts and questions are made of a scene."""
+    """How texts and questions are made, and how many of a scene."""
 
-    # plain: short texts for the tiny model, whose recipe does not name a route; rich: 30 to 180 words.
-    route: Literal["plain", "rich"] = "plain"
+    # plain: short texts for the tiny model, whose recipe names no route; rich: 30 to 180 words; llm: an
+    # LLM writes texts and questions.
+    route: Literal["plain", "rich", "llm"] = "plain"
     context_sets: int = Field(ge=1)  # sets of texts per image (about 12 in the published data)
     facts_per_text: int = Field(ge=1, le=8)  # at most 4 on the plain route
     questions_per_task: int = Field(ge=1)  # per context set and sub-task
@@ -57,6 +58,23 @@ class GenerationParams(_Section):
     def _kinds_suffice(self) -> Self:
         if self.route == "plain" and self.facts_per_text > 4:
             raise ValueError("generation.route plain has texts of at most 4 facts")
+        return self
+
+
+class LlmParams(_Section):
+    """The LLM that writes data (generation.route llm); where it is stands in the settings."""
+
+    model: str = Field(min_length=1)  # as the endpoint names it
+    temperature: float = Field(ge=0, le=2)
+    max_tokens: int = Field(ge=64)  # of one answer
+    texts_per_label: int = Field(ge=1)  # in the pool of each split; more where one photo has more such boxes
+    usd_per_million_input: float | None = Field(ge=0)  # price of tokens; null: cost is unknown
+    usd_per_million_output: float | None = Field(ge=0)
+
+    @model_validator(mode="after")
+    def _prices_together(self) -> Self:
+        if (self.usd_per_million_input is None) != (self.usd_per_million_output is None):
+            raise ValueError("usd_per_million_input and usd_per_million_output: give both prices or neither")
         return self
 
 
@@ -219,6 +237,7 @@ class Params(_Section):
     seed: int = Field(ge=0)
     source: SourceParams
     generation: GenerationParams
+    llm: LlmParams
     validation: ValidationParams
     model: ModelParams
     training: TrainingParams

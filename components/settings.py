@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, Field, ValidationError
+from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from components.errors import SettingsError
@@ -18,6 +18,12 @@ def _is_http(value: str) -> str:
     if not value.startswith(("http://", "https://")):
         raise ValueError("it must start with http:// or https://")
     return value.rstrip("/")
+
+
+def _is_keyless(value: str) -> str:
+    if "@" in value or "?" in value:
+        raise ValueError("it must hold no user, password or query: the key goes to RCVIT_LLM_API_KEY")
+    return value
 
 
 def _is_tracking_uri(value: str) -> str:
@@ -45,6 +51,12 @@ class Settings(BaseSettings):
 
     workers: int = Field(default_factory=_cores, ge=1)  # processes that make data beside each other
     dask_scheduler: str | None = None  # tcp://host:port of a Dask cluster that makes data instead
+
+    # An OpenAI-compatible endpoint, such as http://127.0.0.1:8000/v1; the LLM route needs one.
+    llm_url: Annotated[str, AfterValidator(_is_http), AfterValidator(_is_keyless)] | None = None
+    llm_api_key: SecretStr | None = None  # none for an endpoint that asks for none
+    llm_concurrency: int = Field(default=8, ge=1)  # requests at a time
+    llm_max_usd: float | None = Field(default=None, gt=0)  # what one data set may cost, restarts included
 
     @property
     def artifact_root(self) -> str | None:

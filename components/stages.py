@@ -58,10 +58,12 @@ def source(workspace: Path) -> None:
 def generate(workspace: Path) -> None:
     """Context sets and turns from the scenes."""
     from components.generation import write_turns
+    from components.llm import endpoint_of
     from components.settings import load_settings
 
     params = load_params(workspace / "params.yaml")
     settings = load_settings(workspace)
+    endpoint = endpoint_of(settings) if params.generation.route == "llm" else None
     with whole_folder(workspace / TURNS) as folder:
         write_turns(
             workspace / SCENES,
@@ -71,6 +73,8 @@ def generate(workspace: Path) -> None:
             finished=workspace / SHARDS,
             workers=settings.workers,
             dask_scheduler=settings.dask_scheduler,
+            llm=params.llm,
+            endpoint=endpoint,
         )
 
 

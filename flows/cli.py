@@ -124,18 +124,47 @@ def data_import(
 def data_generate(
     profile: Profile = None,
     dask: Annotated[int | None, typer.Option(min=1, help="Workers of a Dask cluster, started here.")] = None,
+    max_usd: Annotated[
+        float | None, typer.Option(help="What the LLM may cost for this data, all restarts together.")
+    ] = None,
+    estimate: Annotated[
+        bool, typer.Option("--estimate", help="Say what the LLM would cost, and ask it nothing.")
+    ] = False,
 ) -> None:
     """Make and check the data of a run, and nothing else: source, generate, validate."""
     from components.workspace import describe_run
+    from flows.generate import estimate as estimate_cost
     from flows.generate import generate
 
     checkout = _checkout()
+    if max_usd is not None:
+        os.environ["RCVIT_LLM_MAX_USD"] = str(max_usd)  # for the stages
     settings = load_settings(checkout)
     this = describe_run(checkout, profile, settings)
+    if estimate:
+        for line in estimate_cost(this, settings):
+            typer.echo(line)
+        return
     generate(this, settings, dask_workers=dask)
     typer.echo(f"data       {this.folder / 'outs'}")
     typer.echo(f"data docs  {this.folder / '.rcvit/data_docs/index.html'}")
     typer.echo(f"next: rcvit data show{f' --profile {profile}' if profile else ''}")
+
+
+@data_app.command("costs")
+def data_costs() -> None:
+    """What the LLM has cost so far: calls, tokens and US dollars of each data set."""
+    from components.llm import Journal, journal_of
+
+    path = journal_of(_settings())
+    for line in Journal(path).ledger() if path.exists() else ():
+        usd = "unknown: no prices in the params" if line.usd is None else f"${line.usd:.2f}"
+        guessed = f", {line.estimated} calls by characters" if line.estimated else ""
+        typer.echo(
+            f"data set {line.job}  {line.model}  {line.calls} calls, {line.answered} of them answered  "
+            f"{line.input_tokens} tokens in, {line.output_tokens} out{guessed}  {usd}"
+        )
+    typer.echo(f"journal  {path}", err=True)
 
 
 @data_app.command("show")

@@ -6,8 +6,13 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from components.errors import ParamsError
+from components.generation import estimate_turns
+from components.llm import journal_of
+from components.params import load_params
 from components.process import free_port
 from components.settings import Settings
+from components.stages import SCENES, SHARDS
 from components.workspace import Run, opened
 from flows import dvc
 from flows.server import running
@@ -38,6 +43,37 @@ def generate(run: Run, settings: Settings, *, dask_workers: int | None) -> dict[
             outcomes[stage] = dvc.repro(run, stage)
             print(f"stage {stage} {outcomes[stage]}", file=sys.stderr, flush=True)
         return outcomes
+
+
+def estimate(run: Run, settings: Settings) -> Iterator[str]:
+    """What the LLM would be asked for the data of a run, line by line. The source stage runs, no other.
+
+    Raises:
+        RcvitError: of the source stage.
+        ParamsError: when the run asks no LLM.
+    """
+    params = load_params(run.params_file)
+    if params.generation.route != "llm":
+        raise ParamsError(
+            f"generation.route is {params.generation.route}: no LLM is asked",
+            hint="set `generation.route: llm` in the params",
+        )
+    with opened(run, settings):
+        dvc.fetch_data(run, settings)
+        dvc.repro(run, "source")
+        found = estimate_turns(
+            run.folder / SCENES,
+            params.generation,
+            seed=params.seed,
+            finished=run.folder / SHARDS,
+            llm=params.llm,
+            journal=journal_of(settings),
+        )
+    usd = "unknown: the params give no prices" if found.usd is None else f"about ${found.usd:.2f}"
+    yield f"model      {params.llm.model}"
+    yield f"calls      {found.calls} to make, {found.answered} answered before"
+    yield f"tokens     about {found.input_tokens} in, {found.output_tokens} out (four characters each)"
+    yield f"cost       {usd}"
 
 
 @contextmanager

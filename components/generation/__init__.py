@@ -2,6 +2,6 @@
 
 from components.generation.publish import publish_data
 from components.generation.samples import write_samples
-from components.generation.write import write_turns
+from components.generation.write import data_set_id, estimate_turns, write_turns
 
-__all__ = ["publish_data", "write_samples", "write_turns"]
+__all__ = ["data_set_id", "estimate_turns", "publish_data", "write_samples", "write_turns"]

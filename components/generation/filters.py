@@ -126,7 +126,10 @@ def _answer_not_supported(setting: Setting, turn: Turn) -> str | None:
         if turn.task not in _FROM_IMAGE:
             if not mentions(line.told.text, claim.value):
                 return f"text [{claim.k}] does not say {claim.value!r}"
-        elif not any(fact.value == claim.value for fact in line.seen.facts):
+        elif not (
+            any(fact.value == claim.value for fact in line.seen.facts)
+            or mentions(line.seen.expression, claim.value)
+        ):
             return f"{claim.value!r} is not among what is seen of [{claim.k}]"
     if len(turn.claims) == 1:
         asked = _asked_about(setting, turn)

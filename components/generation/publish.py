@@ -65,13 +65,16 @@ def _card(paths: dict[Kind, list[Path]], params: Params, version: str) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    by_llm = params.generation.route == "llm"
+    recipe = {"seed", "source", "generation", *(["llm"] if by_llm else [])}
     return environment.get_template("card.md.j2").render(
         head=yaml.safe_dump(_head(paths), sort_keys=False),
         rows=rows,
         tasks=[(task, [per_task[split, task] for split in Split]) for task in Task],
         splits=list(Split),
         licenses=sorted((_in_a_cell(name), count) for name, count in licenses.items()),
-        params=yaml.safe_dump(params.model_dump(include={"seed", "source", "generation"}), sort_keys=False),
+        params=yaml.safe_dump(params.model_dump(include=recipe), sort_keys=False),
+        writer=_in_a_cell(params.llm.model) if by_llm else "",
         source=params.source,
         version=version,
     )

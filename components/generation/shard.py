@@ -30,6 +30,13 @@ class Shard(Frozen):
         return all(path.exists() for path in (self.contexts, self.turns, self.counts))
 
 
+class Dropped(Frozen):
+    """What was left out for one reason."""
+
+    count: int
+    examples: tuple[str, ...]  # where and what, a few
+
+
 class Counts(Frozen):
     """What a shard holds."""
 
@@ -40,6 +47,7 @@ class Counts(Frozen):
     filtered: dict[str, Filtered]  # what each filter left out
     left_out: dict[Task, int]  # turns that a filter left out
     visible_facts: dict[str, int]  # key -> regions that have it
+    dropped: dict[str, Dropped]  # by reason; the templates write nothing that must be dropped
 
 
 def write_shard(shard: Shard) -> Counts:
@@ -89,11 +97,17 @@ def write_shard(shard: Shard) -> Counts:
         filtered=sieve.found,
         left_out=sieve.left_out,
         visible_facts=Counter(f.key for scene in scenes for region in scene.regions for f in region.facts),
+        dropped={},
     )
+    keep_counts(shard, counts)
+    return counts
+
+
+def keep_counts(shard: Shard, counts: Counts) -> None:
+    """Write the counts of a shard whose other files are there: it is whole then."""
     unfinished = shard.counts.with_name(f".{shard.counts.name}")
     unfinished.write_text(counts.model_dump_json(), encoding="utf-8")
     unfinished.rename(shard.counts)
-    return counts
 
 
 def write_context(scene: Scene, number: int, params: GenerationParams, *, seed: int) -> ContextSet:

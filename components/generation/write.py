@@ -4,9 +4,9 @@ import json
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
@@ -15,12 +15,17 @@ from components.errors import DataError
 from components.executor import map_jobs
 from components.generation.filters import FILTERS, Filtered
 from components.generation.questions import VISUAL_QUESTIONS
-from components.generation.shard import Counts, Shard, write_shard
-from components.params import GenerationParams
+from components.generation.shard import Counts, Dropped, Shard, write_shard
+from components.llm import Endpoint
+from components.params import GenerationParams, LlmParams
 from components.rcmu import UNANSWERABLE, Split, Task
 from components.rcmu.tables import shard_path, shard_paths, split_of_shard
 
+if TYPE_CHECKING:
+    from components.generation.llm import Estimate
+
 _CODE = Path(__file__).parents[1]
+_EXAMPLES = 5  # listed for each reason
 
 
 def write_turns(
@@ -32,8 +37,10 @@ def write_turns(
     finished: Path,
     workers: int = 1,
     dask_scheduler: str | None = None,
+    llm: LlmParams | None = None,
+    endpoint: Endpoint | None = None,
 ) -> None:
-    """Write context sets, turns and summary.json into `folder`, by one of the template routes.
+    """Write context sets, turns and summary.json into `folder`, by the route of the params.
 
     Whole shards are kept in `finished` until all are there: a killed stage goes on behind them. The result is
     the same bytes for any number of workers.
@@ -46,29 +53,35 @@ def write_turns(
         finished: a folder of this stage's own.
         workers: processes beside each other.
         dask_scheduler: as `map_jobs` takes it.
+        llm: the model, for the LLM route alone, which works in this process and not in `workers`.
+        endpoint: where the LLM is, for the LLM route alone.
 
     Raises:
         DataError: when a shard is missing or a row of it is not a scene.
+        EndpointError, BudgetError, SettingsError: of the LLM route, as `write_llm_shards` says.
     """
-    try:
-        paths = shard_paths(scenes, "scenes")
-    except FileNotFoundError as error:
-        raise DataError(str(error), hint="`dvc repro source` makes it") from error
-    code = [path for part in ("rcmu", "generation") for path in _files_of(_CODE / part)]
-    inputs = inputs_digest(f"{seed} {params.model_dump_json()}", [*paths, *code])
-    own = (finished / inputs[:16]).resolve()
-    own.mkdir(parents=True, exist_ok=True)
-    shards = [_shard(path, params, seed=seed, own=own) for path in paths]
+    shards = _shards(scenes, params, llm, seed=seed, finished=finished)
+    for shard in shards:
+        shard.counts.parent.mkdir(parents=True, exist_ok=True)
     done = [shard for shard in shards if shard.is_whole()]
     if done:
         print(f"going on: {len(done)} of {len(shards)} shards are there", file=sys.stderr, flush=True)
     rest = [shard for shard in shards if shard not in done]
+    dropped: dict[str, Dropped] = {}
     try:
-        made = map_jobs(
-            write_shard, rest, workers=max(1, min(workers, len(rest))), dask_scheduler=dask_scheduler
-        )
-        for _ in tqdm(made, desc="turns", unit="shard", total=len(rest), mininterval=2):
-            pass
+        if params.route == "llm":
+            from components.generation.llm import write_llm_shards
+
+            if llm is None or endpoint is None:
+                raise TypeError("the LLM route needs `llm` and `endpoint`")
+            job = data_set_id(scenes, params, llm, seed=seed)
+            dropped = write_llm_shards(shards, endpoint, llm, seed=seed, job=job)
+        else:
+            made = map_jobs(
+                write_shard, rest, workers=max(1, min(workers, len(rest))), dask_scheduler=dask_scheduler
+            )
+            for _ in tqdm(made, desc="turns", unit="shard", total=len(rest), mininterval=2):
+                pass
     except (OSError, ValueError) as error:
         raise DataError(str(error), hint="make it again with `dvc repro --force source`") from error
     counts = [Counts.model_validate_json(shard.counts.read_text(encoding="utf-8")) for shard in shards]
@@ -76,7 +89,7 @@ def write_turns(
         for path in (shard.contexts, shard.turns):
             path.rename(folder / path.name)
     shutil.rmtree(finished)
-    summary = _summary(counts, params)
+    summary = _summary(counts, params, dropped)
     text = json.dumps(summary, indent=1, sort_keys=True) + "\n"
     (folder / "summary.json").write_text(text, encoding="utf-8")
     turns, images = sum(sum(c.turns.values()) for c in counts), sum(c.scenes for c in counts)
@@ -94,6 +107,51 @@ def _files_of(room: Path) -> list[Path]:
     return sorted(path for path in room.glob("**/*") if path.suffix in (".py", ".yaml"))
 
 
+def estimate_turns(
+    scenes: Path, params: GenerationParams, *, seed: int, finished: Path, llm: LlmParams, journal: Path
+) -> "Estimate":
+    """What `write_turns` by the LLM route would still cost, without a call.
+
+    Raises:
+        DataError: when a shard is missing or a row of it is not a scene.
+    """
+    from components.generation.llm import estimate_shards
+
+    shards = _shards(scenes, params, llm, seed=seed, finished=finished)
+    try:
+        return estimate_shards(shards, llm, seed=seed, journal=journal)
+    except (OSError, ValueError) as error:
+        raise DataError(str(error), hint="make it again with `dvc repro --force source`") from error
+
+
+def data_set_id(scenes: Path, params: GenerationParams, llm: LlmParams, *, seed: int) -> str:
+    """What calls to the LLM are made for: the budget and the ledger know a data set by it."""
+    return _inputs(scenes, params, llm, seed=seed, code=[])[:16]
+
+
+def _shards(
+    scenes: Path, params: GenerationParams, llm: LlmParams | None, *, seed: int, finished: Path
+) -> list[Shard]:
+    code = [path for part in ("rcmu", "generation") for path in _files_of(_CODE / part)]
+    inputs = _inputs(scenes, params, llm, seed=seed, code=code)
+    own = (finished / inputs[:16]).resolve()
+    return [_shard(path, params, seed=seed, own=own) for path in shard_paths(scenes, "scenes")]
+
+
+def _inputs(
+    scenes: Path, params: GenerationParams, llm: LlmParams | None, *, seed: int, code: Sequence[Path]
+) -> str:
+    try:
+        paths = shard_paths(scenes, "scenes")
+    except FileNotFoundError as error:
+        raise DataError(str(error), hint="`dvc repro source` makes it") from error
+    asked = ""
+    if params.route == "llm" and llm is not None:
+        # A price changes no byte.
+        asked = llm.model_dump_json(exclude={"usd_per_million_input", "usd_per_million_output"})
+    return inputs_digest(f"{seed} {params.model_dump_json()} {asked}", [*paths, *code])
+
+
 def _shard(scenes: Path, params: GenerationParams, *, seed: int, own: Path) -> Shard:
     split, number = split_of_shard(scenes), int(scenes.stem.split("-")[2])
     return Shard(
@@ -106,7 +164,9 @@ def _shard(scenes: Path, params: GenerationParams, *, seed: int, own: Path) -> S
     )
 
 
-def _summary(counts: Iterable[Counts], params: GenerationParams) -> dict[str, Any]:
+def _summary(
+    counts: Sequence[Counts], params: GenerationParams, before: Mapping[str, Dropped]
+) -> dict[str, Any]:
     per_task: Counter[tuple[Split, Task]] = Counter()
     sets: Counter[Split] = Counter()
     keys: Counter[str] = Counter()
@@ -134,4 +194,16 @@ def _summary(counts: Iterable[Counts], params: GenerationParams) -> dict[str, An
         "visible_facts_without_a_question": {
             key: count for key, count in keys.items() if key not in VISUAL_QUESTIONS
         },
+        # What an LLM wrote and a check refused: before the shards, in the pool of texts, and in them.
+        "dropped": _merged([before, *(shard.dropped for shard in counts)]),
     }
+
+
+def _merged(groups: Iterable[Mapping[str, Dropped]]) -> dict[str, Any]:
+    merged: dict[str, dict[str, Any]] = {}
+    for group in groups:
+        for reason, dropped in group.items():
+            known = merged.setdefault(reason, {"count": 0, "examples": []})
+            known["count"] += dropped.count
+            known["examples"] = [*known["examples"], *dropped.examples][:_EXAMPLES]
+    return merged
