@@ -25,6 +25,7 @@ from components.generation.questions import (
     visual_candidates,
     visual_forms,
 )
+from components.generation.rich_texts import LEAD_SHARE
 from components.rcmu import Claim, ContextSet, Fact, Scene, Span, Split, Task, Turn
 
 _TRIES = 8  # for each question that is wanted
@@ -176,7 +177,7 @@ def _told(
     """A question for one of these facts or for two; the object's names in question and answer."""
     if len(facts) > 1 and rng.random() < _PAIR_SHARE:
         return _pair(task, scope, line, rng.sample(facts, 2), asked, named_so, rng)
-    fact = rng.choice(facts)
+    (fact,) = rng.choices(facts, [_weight(fact.key, line) for fact in facts])
     kind = catalogue().kinds[fact.key]
     return Draft(
         task=task,
@@ -185,6 +186,20 @@ def _told(
         claims=(Claim(k=line.k, value=fact.value),),
         wrong=_others(scope, fact.key),
     )
+
+
+def _weight(key: str, line: Line) -> float:
+    """How often what is told is asked for, against the other kinds.
+
+    A kind that is told in a share p of the texts is asked in vain in proportion to 1 - p. It is asked with
+    an answer as often, with (1 - p) / p: else a question for an owner would give away that it has an answer.
+    """
+    kinds, told = named(line.seen.label).kinds, len(line.told.facts)
+    leads = sum(kind.lead for kind in kinds)
+    lead = LEAD_SHARE + (1 - LEAD_SHARE) * told / len(kinds)
+    other = max(told - leads * lead, 0.5) / (len(kinds) - leads)
+    share = min(lead if catalogue().kinds[key].lead else other, 0.95)
+    return (1 - share) / share
 
 
 def _pair(
@@ -261,8 +276,11 @@ def _c2v(scope: _Scope, rng: random.Random) -> Draft | None:
 
 
 def _unanswerable_v2c(scope: _Scope, rng: random.Random) -> Draft | None:
-    """Steps 4 and 5: the visual expression in a question for a fact that no text tells of this object."""
-    line = rng.choice(scope.lines)
+    """Steps 4 and 5: the visual expression in a question for a fact that no text tells of this object.
+
+    Of the objects that V2C asks about: twins are called by more words than others, which would tell.
+    """
+    line = rng.choice(scope.ambiguous)
     kind = rng.choice(named(line.seen.label).kinds)
     if not _is_untold(kind, scope, line):
         return None

@@ -17,7 +17,7 @@ _AIMED_AT = (30, 150)  # words, before the last sentence
 _WORDS_OF_A_FACT = 10  # about
 _PLAIN_SHARE = 0.5  # of the sentences, that are a clause alone
 _PRONOUN_SHARE = 0.6  # of the sentences in a row about the object
-_LEAD_SHARE = 0.5  # of the texts
+LEAD_SHARE = 0.5  # of the texts
 _LINKED_SHARE = 0.7  # of the owners, where somebody in the image is told by name
 
 
@@ -57,7 +57,7 @@ def draw_kinds(kinds: Sequence[TextKind], number: int, *, rng: random.Random) ->
     drawn: list[TextKind] = []
     mixed = rng.sample(kinds, len(kinds))
     # Names and owners first, at times: they lead from one text to another.
-    leads = [kind for kind in mixed if kind.lead and rng.random() < _LEAD_SHARE]
+    leads = [kind for kind in mixed if kind.lead and rng.random() < LEAD_SHARE]
     for kind in (*leads, *mixed):
         if len(drawn) < number and not any(
             kind.key == other.key or kind.key in other.near for other in drawn
