@@ -125,7 +125,7 @@ def data_set_id(scenes: Path, params: GenerationParams, llm: LlmParams, *, seed:
 def _shards(
     scenes: Path, params: GenerationParams, llm: LlmParams | None, *, seed: int, finished: Path
 ) -> list[Shard]:
-    code = [path for part in ("rcmu", "generation") for path in sorted((_CODE / part).glob("**/*.py"))]
+    code = [path for part in ("rcmu", "generation", "llm") for path in sorted((_CODE / part).glob("**/*.py"))]
     inputs = _inputs(scenes, params, llm, seed=seed, code=code)
     own = (finished / inputs[:16]).resolve()
     return [_shard(path, params, seed=seed, own=own) for path in shard_paths(scenes, "scenes")]
