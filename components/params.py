@@ -47,12 +47,18 @@ class SourceParams(_Section):
 class GenerationParams(_Section):
     """How texts and questions are made, and how many of a scene."""
 
-    # plain: sentences and questions by templates; llm: an LLM writes both. (The tiny base's own recipe, which
-    # has no LLM, leaves it out.)
-    route: Literal["plain", "llm"] = "plain"
+    # plain: short texts for the tiny model, whose recipe does not name a route; rich: 30 to 180 words. Both
+    # by templates. llm: an LLM writes 30 to 180 words, and as many facts as it likes.
+    route: Literal["plain", "rich", "llm"] = "plain"
     context_sets: int = Field(ge=1)  # sets of texts per image (about 12 in the published data)
-    facts_per_text: int = Field(ge=1, le=4)
+    facts_per_text: int = Field(ge=1, le=8)  # at most 4 on the plain route
     questions_per_task: int = Field(ge=1)  # per context set and sub-task
+
+    @model_validator(mode="after")
+    def _kinds_suffice(self) -> Self:
+        if self.route == "plain" and self.facts_per_text > 4:
+            raise ValueError("generation.route plain has texts of at most 4 facts")
+        return self
 
 
 class LlmParams(_Section):

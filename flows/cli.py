@@ -203,6 +203,34 @@ def data_publish(
     typer.echo(f"published  {folder}: its README.md is the card")
 
 
+@data_app.command("items")
+def data_items(
+    folder: Annotated[Path, typer.Argument(help="A new folder.")],
+    profile: Profile = None,
+    objects: Annotated[
+        Path | None, typer.Option(help="A folder with reference photos: annotations.json with `concepts`.")
+    ] = None,
+) -> None:
+    """RC&P-Bench's multiple-choice items of a run's benchmark, with the objects' reference photos."""
+    from components.evaluation.items import write_items
+    from components.params import load_params
+    from components.sources.personal_objects import read_personal_objects
+    from components.workspace import describe_run
+
+    checkout = _checkout()
+    this = describe_run(checkout, profile, load_settings(checkout))
+    made = write_items(
+        this.folder / "outs/scenes",
+        this.folder / "outs/turns",
+        objects=read_personal_objects(objects) if objects else (),
+        seed=load_params(this.params_file).seed,
+        folder=folder,
+    )
+    typer.echo(f"items  {len(made.items)} in {folder}")
+    for why, number in made.left_out.items():
+        typer.echo(f"  left out: {number} of {why}")
+
+
 @app.command()
 def ask(
     photo: Path,

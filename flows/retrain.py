@@ -4,13 +4,14 @@
 and the registry; what passes between tasks is names and digests.
 """
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 from prefect import flow, task
-from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter
 from prefect.client.schemas.objects import State, TaskRun
@@ -23,7 +24,7 @@ from components.errors import RcvitError, SettingsError
 from components.git import find_checkout
 from components.registry import CANDIDATE, Registry, Version
 from components.settings import Settings, load_settings
-from components.stages import STAGES
+from components.stages import DATA_DOCS, STAGES, VALIDATION
 from components.workspace import Run, commit_recipe, describe_run, end_strays, opened
 from flows import dvc
 
@@ -71,9 +72,32 @@ def run_stage(run: Run, stage: str) -> str:
     if task_run.run_count > 1:
         _say(f"stage {stage} is tried once more")
         end_strays(run.folder)
-    outcome = dvc.repro(run, stage)
+    try:
+        outcome = dvc.repro(run, stage)
+    finally:
+        if stage == "validate":
+            _show_validation(run)
     _say(f"stage {stage} {outcome}")
     return outcome
+
+
+def _show_validation(run: Run) -> None:
+    """What was checked, and Data Docs, on the Prefect pages: also of data that broke the suite."""
+    result = run.folder / VALIDATION / "result.json"
+    if not result.exists():  # the stage got no further than its input
+        return
+    checks = json.loads(result.read_text(encoding="utf-8"))["expectations"]
+    shown = ("name", "severity", "success", "checked", "unexpected", "meaning")
+    create_table_artifact(key="validation", table=[{key: check[key] for key in shown} for check in checks])
+    create_link_artifact(
+        key="data-docs",
+        link=_data_docs(run),
+        link_text="Data Docs, on the machine that ran it",
+    )
+
+
+def _data_docs(run: Run) -> str:
+    return (run.folder / DATA_DOCS / "index.html").as_uri()
 
 
 def _say(line: str) -> None:
@@ -140,5 +164,6 @@ def _publish(run: Run, outcomes: dict[str, str], version: Version) -> None:
     create_markdown_artifact(
         key="summary",
         markdown=f"## {version.number}: gate {verdict}\n\n{lines}\n\naliases: "
-        f"{', '.join(version.aliases) or CANDIDATE}\n\nworkspace: `{run.folder}`",
+        f"{', '.join(version.aliases) or CANDIDATE}\n\n[Data Docs]({_data_docs(run)}), as artifacts of the "
+        f"MLflow run {version.run_id} too\n\nworkspace: `{run.folder}`",
     )

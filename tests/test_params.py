@@ -54,6 +54,7 @@ def test_three_mistakes_are_reported_at_once(repo: Path, tmp_path: Path) -> None
     ("section", "changes", "said"),
     [
         ("training", {"optimizer": "muon", "deepspeed": "zero2"}, "muon needs deepspeed zero0"),
+        ("generation", {"route": "plain", "facts_per_text": 5}, "at most 4 facts"),
         ("source", {"min_regions": 4, "max_regions": 3}, "min_regions is larger"),
         ("model", {"scratch": {"mrope_section": [1, 2, 3]}}, "add to 16"),
         ("model", {"scratch": {"mrope_section": [0, 3, 13]}}, "from 1 up"),

@@ -115,6 +115,6 @@ def test_the_key_of_the_llm_is_shown_nowhere(clone: Path, monkeypatch: pytest.Mo
 @pytest.mark.parametrize("url", ["https://me:sk-secret@host/v1", "https://host/v1?key=sk-secret"])
 def test_a_key_in_the_url_is_refused(url: str, clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RCVIT_LLM_URL", url)
-    with pytest.raises(SettingsError, match="RCVIT_LLM_URL: .*the key goes to RCVIT_LLM_API_KEY") as caught:
+    with pytest.raises(SettingsError, match=r"RCVIT_LLM_URL: .*the key goes to RCVIT_LLM_API_KEY") as caught:
         load_settings(clone)
     assert "sk-secret" not in str(caught.value)

@@ -8,9 +8,10 @@ many of them as hold the asked value. Which guesser a variant is held against is
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from components.generation.catalogue import pool_size
 from components.generation.facts import KINDS
 from components.generation.questions import CLOSED_VALUES
-from components.rcmu import Claim, ContextRegion, ContextSet, Fact, Region, Scene, Task, Turn
+from components.rcmu import Claim, ContextRegion, ContextSet, Fact, Region, Scene, Split, Task, Turn
 
 _IN_BOX = frozenset({"size", "position"})  # what a box alone tells of an object
 
@@ -45,7 +46,8 @@ def without_texts(turn: Turn, scene: Scene, context: ContextSet) -> float | None
     if asked is None:
         return None
     if turn.task is Task.V2C:
-        return max((1 / len(KINDS[key].values) for key in _keys(asked.told.facts, asked.claim)), default=0.0)
+        keys = _keys(asked.told.facts, asked.claim)
+        return max((1 / _pool_size(key, turn.split) for key in keys), default=0.0)
     return _share(asked, _shown(asked))
 
 
@@ -67,6 +69,10 @@ def without_image(turn: Turn, scene: Scene, context: ContextSet) -> float | None
 NO_LINK = Guesser("without a link", without_link)
 NO_TEXTS = Guesser("without texts", without_texts)
 NO_IMAGE = Guesser("without image", without_image)
+
+
+def _pool_size(key: str, split: Split) -> int:
+    return len(KINDS[key].values) if key in KINDS else pool_size(key, split)
 
 
 def _asked(turn: Turn, scene: Scene, context: ContextSet) -> _Asked | None:

@@ -198,11 +198,11 @@ def draw_facts(kinds: Sequence[Kind], number: int, *, split: Split, rng: random.
         facts = tuple(Fact(key=kind.key, value=rng.choice(kind.values)) for kind in drawn)
         names = [fact.value for fact in facts if fact.value in _FULL_NAMES]
         owned = [[name] for name in names] + [sorted(f"{fact.key}={fact.value}" for fact in facts)]
-        if all(_split_of(words) is split for words in owned):
+        if all(split_of(words) is split for words in owned):
             return facts
 
 
-def _split_of(words: Sequence[str]) -> Split:
+def split_of(words: Sequence[str]) -> Split:
     """A quarter of all names and sets of facts is the benchmark's."""
     digest = hashlib.sha256(json.dumps(words).encode()).digest()
     return Split.BENCHMARK if digest[0] < 64 else Split.TRAIN

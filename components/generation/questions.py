@@ -6,11 +6,11 @@ after its full stop, in a description after each phrase that uses a text.
 """
 
 import random
-import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 
+from components.generation.catalogue import named as talked_of
 from components.generation.facts import KINDS, Kind, capitalised, is_person, kinds_of
 from components.rcmu import (
     Claim,
@@ -24,6 +24,7 @@ from components.rcmu import (
     Task,
     Turn,
     cited,
+    mentions,
     render_spans,
 )
 from components.rcmu.models import Frozen
@@ -75,7 +76,7 @@ class Draft(Frozen):
 Candidate = Callable[[], Draft]
 
 
-class _Line(Frozen):
+class Line(Frozen):
     """Region `[k]` of the prompt with its text."""
 
     k: int
@@ -109,14 +110,14 @@ def ask(
         rng: the context set's own stream.
     """
     lines = [
-        _Line(k=k, seen=scene.regions[told.region], told=told)
+        Line(k=k, seen=scene.regions[told.region], told=told)
         for k, told in enumerate(context.regions, start=1)
     ]
     candidates: dict[Task, list[Candidate]] = {
-        Task.VISUAL_QA: list(_visual(lines, scene.split)),
+        Task.VISUAL_QA: list(visual_candidates(lines, scene.split)),
         Task.CONTEXTUAL_QA: list(_contextual(lines, scene.split)),
-        Task.V2C: list(_v2c(_ambiguous(lines), scene.split, lines)),
-        Task.C2V: list(_c2v(_ambiguous(lines), scene.split, lines)),
+        Task.V2C: list(_v2c(ambiguous(lines), scene.split, lines)),
+        Task.C2V: list(_c2v(ambiguous(lines), scene.split, lines)),
         Task.UNANSWERABLE_V2C: list(_unanswerable_v2c(lines, scene.split)),
         Task.UNANSWERABLE_C2V: _unanswerable_c2v(lines, strangers, per_task, scene.split, rng),
         Task.RCID: [partial(_describe, scene, lines)],
@@ -124,12 +125,12 @@ def ask(
     number = 0
     for found in candidates.values():
         for candidate in rng.sample(found, min(per_task, len(found))):
-            yield make_turn(f"{context.context_id}/t{number}", scene, context, candidate())
+            yield turn_of(f"{context.context_id}/t{number}", scene, context, candidate())
             number += 1
 
 
-def make_turn(turn_id: str, scene: Scene, context: ContextSet, draft: Draft) -> Turn:
-    """The turn of a draft: its citations and wrong answers listed."""
+def turn_of(turn_id: str, scene: Scene, context: ContextSet, draft: Draft) -> Turn:
+    """The turn of a draft."""
     answer = render_spans(draft.spans)
     right = {claim.value for claim in draft.claims}
     return Turn(
@@ -151,40 +152,35 @@ def make_turn(turn_id: str, scene: Scene, context: ContextSet, draft: Draft) -> 
     )
 
 
-def mentions(text: str, value: str) -> bool:
-    """Whether `value` stands in `text` as whole words, whatever the case."""
-    return re.search(rf"(?<!\w){re.escape(value)}(?!\w)", text, re.IGNORECASE) is not None
-
-
-def _forms(key: str, split: Split) -> tuple[str, ...]:
+def visual_forms(key: str, split: Split) -> tuple[str, ...]:
     """The ways to ask for what is seen."""
     known = VISUAL_QUESTIONS[key]
     return known if split is Split.TRAIN else (*known, _NEW_VISUAL_QUESTIONS[key])
 
 
-def _visual(lines: Sequence[_Line], split: Split) -> Iterator[Candidate]:
+def visual_candidates(lines: Sequence[Line], split: Split) -> Iterator[Candidate]:
     """Step 2: asked by looks for something else that is seen. No text is used, none is cited."""
     for line in lines:
-        for fact in _visible(line.seen):
+        for fact in visible_facts(line.seen):
             if mentions(line.seen.expression, fact.value):
                 continue
-            for form in _forms(fact.key, split):
+            for form in visual_forms(fact.key, split):
                 yield partial(_from_looks, line, fact, form, lines)
 
 
-def _from_looks(line: _Line, fact: Fact, form: str, lines: Sequence[_Line]) -> Draft:
+def _from_looks(line: Line, fact: Fact, form: str, lines: Sequence[Line]) -> Draft:
     return Draft(
         task=Task.VISUAL_QA,
         question=form.format(e=line.seen.expression),
         spans=(Span(text=f"{capitalised(line.seen.expression)} is {fact.value}."),),
         claims=(Claim(k=line.k, value=fact.value),),
-        wrong=_other_visible(fact, lines),
+        wrong=other_visible(fact, lines),
     )
 
 
-def _contextual(lines: Sequence[_Line], split: Split) -> Iterator[Candidate]:
+def _contextual(lines: Sequence[Line], split: Split) -> Iterator[Candidate]:
     """Step 3: asked by one fact of the text for another one."""
-    for line, known in _unique_facts(lines):
+    for line, known in unique_facts(lines):
         asked, named = contextual_expression(line.seen.label, known), f"the {line.seen.label}"
         for fact in line.told.facts:
             if fact.key != known.key:
@@ -192,13 +188,13 @@ def _contextual(lines: Sequence[_Line], split: Split) -> Iterator[Candidate]:
                     yield partial(_from_text, Task.CONTEXTUAL_QA, line, fact, form, asked, named, lines)
 
 
-def _ambiguous(lines: Sequence[_Line]) -> Sequence[_Line]:
+def ambiguous(lines: Sequence[Line]) -> Sequence[Line]:
     """The objects whose label does not tell which text is theirs; where there is none, all (own choice)."""
     number = Counter(line.seen.label for line in lines)
     return [line for line in lines if number[line.seen.label] > 1] or lines
 
 
-def _v2c(about: Sequence[_Line], split: Split, lines: Sequence[_Line]) -> Iterator[Candidate]:
+def _v2c(about: Sequence[Line], split: Split, lines: Sequence[Line]) -> Iterator[Candidate]:
     """Step 5: the visual expression of an object in a contextual question."""
     for line in about:
         looks = line.seen.expression
@@ -208,7 +204,7 @@ def _v2c(about: Sequence[_Line], split: Split, lines: Sequence[_Line]) -> Iterat
 
 
 def _from_text(
-    task: Task, line: _Line, fact: Fact, form: str, asked: str, named: str, lines: Sequence[_Line]
+    task: Task, line: Line, fact: Fact, form: str, asked: str, named: str, lines: Sequence[Line]
 ) -> Draft:
     return Draft(
         task=task,
@@ -221,28 +217,28 @@ def _from_text(
     )
 
 
-def _c2v(about: Sequence[_Line], split: Split, lines: Sequence[_Line]) -> Iterator[Candidate]:
+def _c2v(about: Sequence[Line], split: Split, lines: Sequence[Line]) -> Iterator[Candidate]:
     """Step 5: the contextual expression of an object in a visual question."""
-    for line, known in _unique_facts(lines):
+    for line, known in unique_facts(lines):
         if line not in about:
             continue
         asked = contextual_expression(line.seen.label, known)
-        for fact in _visible(line.seen):
-            for form in _forms(fact.key, split):
+        for fact in visible_facts(line.seen):
+            for form in visual_forms(fact.key, split):
                 yield partial(_seen_of_told, line, fact, form, asked, lines)
 
 
-def _seen_of_told(line: _Line, fact: Fact, form: str, asked: str, lines: Sequence[_Line]) -> Draft:
+def _seen_of_told(line: Line, fact: Fact, form: str, asked: str, lines: Sequence[Line]) -> Draft:
     return Draft(
         task=Task.C2V,
         question=form.format(e=asked),
         spans=(Span(text=f"The {line.seen.label} is {fact.value}.", citations=(line.k,)),),
         claims=(Claim(k=line.k, value=fact.value),),
-        wrong=_other_visible(fact, lines),
+        wrong=other_visible(fact, lines),
     )
 
 
-def _unanswerable_v2c(lines: Sequence[_Line], split: Split) -> Iterator[Candidate]:
+def _unanswerable_v2c(lines: Sequence[Line], split: Split) -> Iterator[Candidate]:
     """Steps 4 and 5: the visual expression in a question for a fact that the text does not mention."""
     for line in lines:
         told = {fact.key for fact in line.told.facts}
@@ -253,7 +249,7 @@ def _unanswerable_v2c(lines: Sequence[_Line], split: Split) -> Iterator[Candidat
                 yield partial(_not_told, line, kind, form)
 
 
-def _not_told(line: _Line, kind: Kind, form: str) -> Draft:
+def _not_told(line: Line, kind: Kind, form: str) -> Draft:
     missing = f"The description does not specify the {kind.noun} of {line.seen.expression}."
     return Draft(
         task=Task.UNANSWERABLE_V2C,
@@ -263,7 +259,7 @@ def _not_told(line: _Line, kind: Kind, form: str) -> Draft:
 
 
 def _unanswerable_c2v(
-    lines: Sequence[_Line], strangers: Sequence[Stranger], number: int, split: Split, rng: random.Random
+    lines: Sequence[Line], strangers: Sequence[Stranger], number: int, split: Split, rng: random.Random
 ) -> list[Candidate]:
     """Step 5: the contextual expression of another instance in a visual question.
 
@@ -271,8 +267,8 @@ def _unanswerable_c2v(
     """
     present = {line.seen.instance_id for line in lines}
     labels = {line.seen.label for line in lines}
-    keys = sorted({fact.key for line in lines for fact in _visible(line.seen)})
-    forms = [form for key in keys for form in _forms(key, split)]
+    keys = sorted({fact.key for line in lines for fact in visible_facts(line.seen)})
+    forms = [form for key in keys for form in visual_forms(key, split)]
     candidates: dict[str, Candidate] = {}
     if not keys:
         return []
@@ -297,7 +293,7 @@ def _not_here(stranger: Stranger, question: str) -> Draft:
     )
 
 
-def _is_absent(stranger: Stranger, lines: Sequence[_Line]) -> bool:
+def _is_absent(stranger: Stranger, lines: Sequence[Line]) -> bool:
     """Whether the texts rule out that any object here is meant: each of its class states another value."""
     for line in lines:
         if line.seen.label == stranger.label:
@@ -307,24 +303,63 @@ def _is_absent(stranger: Stranger, lines: Sequence[_Line]) -> bool:
     return True
 
 
-def _describe(scene: Scene, lines: Sequence[_Line]) -> Draft:
-    """Step 6: the caption, then each object as it is seen, with what its text says, cited."""
+def _describe(scene: Scene, lines: Sequence[Line]) -> Draft:
+    """Step 6 with all that the texts state."""
+    told = {line.k: [(f, KINDS[f.key].states(f.value)) for f in line.told.facts] for line in lines}
+    return describe(scene, lines, told)
+
+
+def describe(scene: Scene, lines: Sequence[Line], told: Mapping[int, Sequence[tuple[Fact, str]]]) -> Draft:
+    """Step 6: the caption, then each object as it is seen, with what its text says, cited.
+
+    Where the caption speaks of an object, that stands there: "A man, who is called John Smith [1], runs."
+
+    Args:
+        scene: the image with its regions.
+        lines: what the prompt has.
+        told: the facts to state of each line, with their predicates.
+    """
     by_region = sorted(lines, key=lambda line: line.told.region)
-    spans = []
-    before = f"{capitalised(scene.caption.rstrip(' .'))}. " if scene.caption else ""
+    said = {line.k: _enumerated([predicate for _, predicate in told[line.k]]) for line in lines}
+    spans, before = _grounded(scene, {line.told.region: line for line in lines}, said)
+    named = {k for span in spans for k in span.citations}
     for line in by_region:
-        told = [KINDS[fact.key].states(fact.value) for fact in line.told.facts]
-        predicates = " and ".join(", ".join(told).rsplit(", ", 1))
-        spans.append(
-            Span(text=f"{before}{capitalised(_seen_as(line.seen))} {predicates} ", citations=(line.k,))
-        )
-        before = ". "
+        if line.k not in named:
+            text = f"{before}{capitalised(_seen_as(line.seen))} {said[line.k]} "
+            spans.append(Span(text=text, citations=(line.k,)))
+            before = ". "
     return Draft(
         task=Task.RCID,
         question=DESCRIBE,
-        spans=(*spans, Span(text=".")),
-        claims=tuple(Claim(k=line.k, value=fact.value) for line in by_region for fact in line.told.facts),
+        spans=(*spans, Span(text=before.rstrip())),
+        claims=tuple(Claim(k=line.k, value=fact.value) for line in by_region for fact, _ in told[line.k]),
     )
+
+
+def _grounded(scene: Scene, lines: Mapping[int, Line], said: Mapping[int, str]) -> tuple[list[Span], str]:
+    """The caption up to its last mention of a region that has a text, and what is left of it."""
+    caption = f"{capitalised(scene.caption.rstrip(' .'))}. " if scene.caption else ""
+    spans: list[Span] = []
+    at, cited_so_far = 0, set[int]()
+    for mention in scene.mentions:
+        line = lines.get(mention.region)
+        if line is None or line.k in cited_so_far:
+            continue
+        who = "who" if talked_of(line.seen.label).relative == "who" else "which"
+        before = caption[at : mention.end]
+        if spans and before.startswith(" "):
+            before = f",{before}"
+        spans.append(Span(text=f"{before}, {who} {said[line.k]} ", citations=(line.k,)))
+        cited_so_far.add(line.k)
+        at = mention.end
+    rest = caption[at:]
+    if spans and rest.startswith(" "):
+        rest = f",{rest}"
+    return spans, rest
+
+
+def _enumerated(predicates: Sequence[str]) -> str:
+    return " and ".join(", ".join(predicates).rsplit(", ", 1))
 
 
 def _seen_as(region: Region) -> str:
@@ -335,16 +370,18 @@ def _seen_as(region: Region) -> str:
     return f"{region.expression} {position}"
 
 
-def _visible(region: Region) -> Iterator[Fact]:
+def visible_facts(region: Region) -> Iterator[Fact]:
+    """What is seen of an object and has a question."""
     return (fact for fact in region.facts if fact.key in VISUAL_QUESTIONS)
 
 
-def _other_visible(fact: Fact, lines: Sequence[_Line]) -> tuple[str, ...]:
+def other_visible(fact: Fact, lines: Sequence[Line]) -> tuple[str, ...]:
+    """Values that are wrong where this one is right."""
     here = tuple(f.value for line in lines for f in line.seen.facts if f.key == fact.key)
     return CLOSED_VALUES.get(fact.key, here)
 
 
-def _unique_facts(lines: Sequence[_Line]) -> Iterator[tuple[_Line, Fact]]:
+def unique_facts(lines: Sequence[Line]) -> Iterator[tuple[Line, Fact]]:
     """Facts that one text of the set alone states: they can name their object."""
     stated = Counter(fact for line in lines for fact in line.told.facts)
     for line in lines:

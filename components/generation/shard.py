@@ -5,7 +5,10 @@ from collections import Counter
 from pathlib import Path
 
 from components.generation.facts import KINDS, Kind, draw_facts, kinds_of, state_facts
+from components.generation.filters import Filtered, Sieve
 from components.generation.questions import Stranger, ask, strangers_of
+from components.generation.rich_questions import ask_richly, rich_strangers_of
+from components.generation.rich_texts import write_rich_context
 from components.params import GenerationParams
 from components.rcmu import ContextRegion, ContextSet, Scene, Split, Task
 from components.rcmu.models import Frozen
@@ -27,13 +30,6 @@ class Shard(Frozen):
         return all(path.exists() for path in (self.contexts, self.turns, self.counts))
 
 
-class Dropped(Frozen):
-    """What was left out for one reason."""
-
-    count: int
-    examples: tuple[str, ...]  # where and what, a few
-
-
 class Counts(Frozen):
     """What a shard holds."""
 
@@ -41,8 +37,10 @@ class Counts(Frozen):
     scenes: int
     context_sets: int
     turns: dict[Task, int]
+    filtered: dict[str, Filtered]  # what each filter left out
+    left_out: dict[Task, int]  # turns that a filter left out
     visible_facts: dict[str, int]  # key -> regions that have it
-    dropped: dict[str, Dropped]  # by reason; the templates write nothing that must be dropped
+    dropped: dict[str, Filtered]  # by reason; the templates write nothing that must be dropped
 
 
 def write_shard(shard: Shard) -> Counts:
@@ -63,20 +61,25 @@ def write_shard(shard: Shard) -> Counts:
         ]
         for scene in scenes
     }
+    rich = shard.params.route == "rich"
+    offered, questions = (rich_strangers_of, ask_richly) if rich else (strangers_of, ask)
     strangers: list[Stranger] = [
         stranger
         for scene in scenes
         for context in sets[scene.scene_id]
-        for stranger in strangers_of(scene, context)
+        for stranger in offered(scene, context)
     ]
     per_task: Counter[Task] = Counter()
+    sieve = Sieve()
     with ShardWriter(shard.contexts, "contexts") as contexts, ShardWriter(shard.turns, "turns") as turns:
         for scene in scenes:
             for context in sets[scene.scene_id]:
                 contexts.write(context)
                 rng = _stream(shard.seed, "turns", context.context_id)
-                asked = ask(scene, context, strangers, per_task=shard.params.questions_per_task, rng=rng)
-                for turn in asked:
+                asked = questions(
+                    scene, context, strangers, per_task=shard.params.questions_per_task, rng=rng
+                )
+                for turn in sieve.passing(scene, context, asked):
                     turns.write(turn)
                     per_task[turn.task] += 1
     counts = Counts(
@@ -84,6 +87,8 @@ def write_shard(shard: Shard) -> Counts:
         scenes=len(scenes),
         context_sets=sum(len(group) for group in sets.values()),
         turns=per_task,
+        filtered=sieve.found,
+        left_out=sieve.left_out,
         visible_facts=Counter(f.key for scene in scenes for region in scene.regions for f in region.facts),
         dropped={},
     )
@@ -106,6 +111,8 @@ def write_context(scene: Scene, number: int, params: GenerationParams, *, seed: 
     """
     context_id = f"{scene.scene_id}/c{number}"
     rng = _stream(seed, "texts", context_id)
+    if params.route == "rich":
+        return write_rich_context(scene, context_id, params.facts_per_text, rng=rng)
     order = rng.sample(range(len(scene.regions)), len(scene.regions))
     regions = []
     told: dict[str, tuple[Kind, ...]] = {}

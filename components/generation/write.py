@@ -13,8 +13,9 @@ from tqdm import tqdm
 from components.digests import inputs_digest
 from components.errors import DataError
 from components.executor import map_jobs
+from components.generation.filters import FILTERS, Filtered
 from components.generation.questions import VISUAL_QUESTIONS
-from components.generation.shard import Counts, Dropped, Shard, write_shard
+from components.generation.shard import Counts, Shard, write_shard
 from components.llm import Endpoint
 from components.params import GenerationParams, LlmParams
 from components.rcmu import UNANSWERABLE, Split, Task
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from components.generation.llm import Estimate
 
 _CODE = Path(__file__).parents[1]
-_EXAMPLES = 5  # listed for each reason
 
 
 def write_turns(
@@ -66,7 +66,7 @@ def write_turns(
     if done:
         print(f"going on: {len(done)} of {len(shards)} shards are there", file=sys.stderr, flush=True)
     rest = [shard for shard in shards if shard not in done]
-    dropped: dict[str, Dropped] = {}
+    dropped: dict[str, Filtered] = {}
     try:
         if params.route == "llm":
             from components.generation.llm import write_llm_shards
@@ -93,8 +93,9 @@ def write_turns(
     (folder / "summary.json").write_text(text, encoding="utf-8")
     turns, images = sum(sum(c.turns.values()) for c in counts), sum(c.scenes for c in counts)
     wanting = sum(summary["wanting"].values())
+    filtered = ", ".join(f"{name} {found['count']}" for name, found in summary["filtered"].items())
     print(
-        f"{turns} turns about {images} scenes; {wanting} asked for had no candidate",
+        f"{turns} turns about {images} scenes; {wanting} asked for had no candidate; filtered: {filtered}",
         file=sys.stderr,
         flush=True,
     )
@@ -125,7 +126,7 @@ def data_set_id(scenes: Path, params: GenerationParams, llm: LlmParams, *, seed:
 def _shards(
     scenes: Path, params: GenerationParams, llm: LlmParams | None, *, seed: int, finished: Path
 ) -> list[Shard]:
-    code = [path for part in ("rcmu", "generation", "llm") for path in sorted((_CODE / part).glob("**/*.py"))]
+    code = [path for part in ("rcmu", "generation", "llm") for path in _files_of(_CODE / part)]
     inputs = _inputs(scenes, params, llm, seed=seed, code=code)
     own = (finished / inputs[:16]).resolve()
     return [_shard(path, params, seed=seed, own=own) for path in shard_paths(scenes, "scenes")]
@@ -145,6 +146,11 @@ def _inputs(
     return inputs_digest(f"{seed} {params.model_dump_json()} {asked}", [*paths, *code])
 
 
+def _files_of(room: Path) -> list[Path]:
+    """What decides the bytes: code, and the kinds of the rich route."""
+    return sorted(path for path in room.glob("**/*") if path.suffix in (".py", ".yaml"))
+
+
 def _shard(scenes: Path, params: GenerationParams, *, seed: int, own: Path) -> Shard:
     split, number = split_of_shard(scenes), int(scenes.stem.split("-")[2])
     return Shard(
@@ -158,15 +164,19 @@ def _shard(scenes: Path, params: GenerationParams, *, seed: int, own: Path) -> S
 
 
 def _summary(
-    counts: Sequence[Counts], params: GenerationParams, before: Mapping[str, Dropped]
+    counts: Sequence[Counts], params: GenerationParams, before: Mapping[str, Filtered]
 ) -> dict[str, Any]:
     per_task: Counter[tuple[Split, Task]] = Counter()
     sets: Counter[Split] = Counter()
     keys: Counter[str] = Counter()
+    left_out: Counter[Task] = Counter()
+    filtered = dict.fromkeys(FILTERS, Filtered())
     for shard in counts:
         per_task.update({(shard.split, task): number for task, number in shard.turns.items()})
         sets[shard.split] += shard.context_sets
         keys.update(shard.visible_facts)
+        left_out.update(shard.left_out)
+        filtered = {name: found + shard.filtered[name] for name, found in filtered.items()}
     refusals = {split: sum(per_task[split, task] for task in UNANSWERABLE) for split in Split}
     totals = {split: sum(per_task[split, task] for task in Task) for split in Split}
     asked = {task: params.questions_per_task if task is not Task.RCID else 1 for task in Task}
@@ -176,21 +186,24 @@ def _summary(
         "refusals_share": {str(s): round(refusals[s] / totals[s], 4) if totals[s] else 0.0 for s in Split},
         # Turns that a context set has no candidate for, such as a visual question without a visible fact.
         "wanting": {
-            str(task): sets.total() * asked[task] - sum(per_task[s, task] for s in Split) for task in Task
+            str(task): sets.total() * asked[task] - sum(per_task[s, task] for s in Split) - left_out[task]
+            for task in Task
         },
+        "filtered": {name: found.model_dump(mode="json") for name, found in filtered.items()},
         "visible_facts_without_a_question": {
             key: count for key, count in keys.items() if key not in VISUAL_QUESTIONS
         },
         # What an LLM wrote and a check refused: before the shards, in the pool of texts, and in them.
-        "dropped": _merged([before, *(shard.dropped for shard in counts)]),
+        "dropped": {
+            name: found.model_dump(mode="json")
+            for name, found in _merged([before, *(shard.dropped for shard in counts)]).items()
+        },
     }
 
 
-def _merged(groups: Iterable[Mapping[str, Dropped]]) -> dict[str, Any]:
-    merged: dict[str, dict[str, Any]] = {}
+def _merged(groups: Iterable[Mapping[str, Filtered]]) -> dict[str, Filtered]:
+    merged: dict[str, Filtered] = {}
     for group in groups:
-        for reason, dropped in group.items():
-            known = merged.setdefault(reason, {"count": 0, "examples": []})
-            known["count"] += dropped.count
-            known["examples"] = [*known["examples"], *dropped.examples][:_EXAMPLES]
+        for reason, found in group.items():
+            merged[reason] = merged.get(reason, Filtered()) + found
     return merged

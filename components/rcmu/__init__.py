@@ -2,6 +2,7 @@
 
 from components.rcmu.citations import Span, cited, parse_spans, render_spans, without_citations
 from components.rcmu.models import (
+    ABSTAIN,
     BOX_SCALE,
     UNANSWERABLE,
     Box,
@@ -9,6 +10,9 @@ from components.rcmu.models import (
     ContextRegion,
     ContextSet,
     Fact,
+    Item,
+    Mention,
+    PersonalObject,
     Region,
     Scene,
     Split,
@@ -24,9 +28,17 @@ from components.rcmu.prompt import (
     prompt_pieces,
     render_prompt,
 )
-from components.rcmu.text import SPECIAL_TOKENS, normalise, special_token_strings, without_citation_marks
+from components.rcmu.text import (
+    SPECIAL_TOKENS,
+    count_mentions,
+    mentions,
+    normalise,
+    special_token_strings,
+    without_citation_marks,
+)
 
 __all__ = [
+    "ABSTAIN",
     "BOX_SCALE",
     "SPECIAL_TOKENS",
     "UNANSWERABLE",
@@ -35,6 +47,9 @@ __all__ = [
     "ContextRegion",
     "ContextSet",
     "Fact",
+    "Item",
+    "Mention",
+    "PersonalObject",
     "Piece",
     "Prompt",
     "PromptRegion",
@@ -45,6 +60,8 @@ __all__ = [
     "Task",
     "Turn",
     "cited",
+    "count_mentions",
+    "mentions",
     "normalise",
     "parse_prompt",
     "parse_spans",

@@ -96,6 +96,14 @@ class Region(Frozen):
     facts: tuple[Fact, ...]  # visible facts
 
 
+class Mention(Frozen):
+    """Where a caption speaks of a region: `caption[start:end]`."""
+
+    region: int = Field(ge=0)  # index into Scene.regions
+    start: int = Field(ge=0)
+    end: int
+
+
 class Scene(Frozen):
     """An image with its boxed objects. `image` is an encoded file (PNG or JPEG), never re-encoded."""
 
@@ -108,6 +116,18 @@ class Scene(Frozen):
     attribution: NormalisedText = ""
     license: NormalisedText = ""  # of the image, by name; empty where the source names none
     regions: tuple[Region, ...] = Field(min_length=1)
+    mentions: tuple[Mention, ...] = ()  # in the caption's order; with them it is a grounded caption (RCMU)
+
+    @model_validator(mode="after")
+    def _mentions_stand_in_the_caption(self) -> Self:
+        before = 0
+        for mention in self.mentions:
+            if not before <= mention.start < mention.end <= len(self.caption):
+                raise ValueError(f"mention {mention.start}..{mention.end} does not stand in the caption")
+            if mention.region >= len(self.regions):
+                raise ValueError(f"a mention of region {mention.region}, and there are {len(self.regions)}")
+            before = mention.end
+        return self
 
 
 class ContextRegion(Frozen):
@@ -154,3 +174,43 @@ class Turn(Frozen):
     citations: tuple[int, ...]
     claims: tuple[Claim, ...]
     other_values: tuple[str, ...] = ()
+
+
+ABSTAIN = "There is not enough information to answer the question"  # RC&P-Bench's own words
+
+
+class Item(Frozen):
+    """A benchmark turn as multiple choice: scene, texts and question are the turn's."""
+
+    item_id: NonEmptyText
+    turn_id: NonEmptyText
+    context_id: NonEmptyText
+    scene_id: NonEmptyText
+    split: Split
+    task: Task
+    question: NonEmptyText
+    options: tuple[NonEmptyText, ...] = Field(min_length=4, max_length=5)
+    right: int = Field(ge=0)  # index of the right option
+    abstain: int = Field(ge=0)  # index of ABSTAIN: the right one where the question is unanswerable
+
+    @model_validator(mode="after")
+    def _options_fit(self) -> Self:
+        if len({option.casefold() for option in self.options}) < len(self.options):
+            raise ValueError(f"an option stands twice: {self.options}")
+        if max(self.right, self.abstain) >= len(self.options) or self.options[self.abstain] != ABSTAIN:
+            raise ValueError(f"right {self.right} or abstain {self.abstain} is none of {self.options}")
+        if (self.task in UNANSWERABLE) is not (self.right == self.abstain):
+            raise ValueError(f"{self.task} with {self.options[self.right]!r} as its answer")
+        return self
+
+
+class PersonalObject(Frozen):
+    """An object that somebody registered: RC&P-Bench gives each a text and reference photos."""
+
+    instance_id: NonEmptyText  # the same object in a scene carries the same id
+    name: NonEmptyText
+    label: Label
+    text: NonEmptyText
+    photos: tuple[bytes, ...] = Field(min_length=1)  # encoded files, never re-encoded
+    attribution: NormalisedText = ""
+    license: NormalisedText = ""

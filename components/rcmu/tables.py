@@ -30,6 +30,7 @@ _REGION = pa.struct(
         ("facts", pa.list_(_FACT)),
     ]
 )
+_MENTION = pa.struct([("region", pa.int32()), ("start", pa.int32()), ("end", pa.int32())])
 _CONTEXT_REGION = pa.struct([("region", pa.int32()), ("text", pa.string()), ("facts", pa.list_(_FACT))])
 _CLAIM = pa.struct([("k", pa.int32()), ("value", pa.string())])
 
@@ -44,6 +45,7 @@ SCENES = pa.schema(
         ("attribution", pa.string()),
         ("license", pa.string()),
         ("regions", pa.list_(_REGION)),
+        ("mentions", pa.list_(_MENTION)),
     ]
 )
 CONTEXTS = pa.schema(
@@ -66,6 +68,31 @@ TURNS = pa.schema(
         ("citations", pa.list_(pa.int32())),
         ("claims", pa.list_(_CLAIM)),
         ("other_values", pa.list_(pa.string())),
+    ]
+)
+ITEMS = pa.schema(
+    [
+        ("item_id", pa.string()),
+        ("turn_id", pa.string()),
+        ("context_id", pa.string()),
+        ("scene_id", pa.string()),
+        ("split", pa.string()),
+        ("task", pa.string()),
+        ("question", pa.string()),
+        ("options", pa.list_(pa.string())),
+        ("right", pa.int32()),  # index of the right option
+        ("abstain", pa.int32()),  # index of the option that declines
+    ]
+)
+OBJECTS = pa.schema(
+    [
+        ("instance_id", pa.string()),
+        ("name", pa.string()),
+        ("label", pa.string()),
+        ("text", pa.string()),
+        ("photos", pa.list_(pa.binary())),
+        ("attribution", pa.string()),
+        ("license", pa.string()),
     ]
 )
 PREDICTIONS = pa.schema(

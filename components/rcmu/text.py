@@ -1,6 +1,7 @@
 """Text from outside is data: normalised at the door, never able to look like structure."""
 
 import re
+from collections.abc import Iterator
 
 # Qwen2-VL's special tokens, as its published tokenizer_config.json lists them.
 SPECIAL_TOKENS = (
@@ -41,3 +42,27 @@ def special_token_strings(text: str) -> tuple[str, ...]:
 def without_citation_marks(text: str) -> str:
     """`[3]` becomes `(3)`: outside text that is quoted in an answer must not look like a citation."""
     return _CITATION_MARK.sub(r"(\1)", text)
+
+
+def mentions(text: str, value: str) -> bool:
+    """Whether `value` stands in `text` as whole words, whatever the case."""
+    return next(_places(text, value), None) is not None
+
+
+def count_mentions(text: str, value: str) -> int:
+    """How often `value` stands in `text` as whole words, whatever the case."""
+    return sum(1 for _ in _places(text, value))
+
+
+def _places(text: str, value: str) -> Iterator[int]:
+    text, value = text.casefold(), value.casefold()
+    start = text.find(value)
+    while start >= 0:
+        end = start + len(value)
+        if not (start and _is_word(text[start - 1])) and not (end < len(text) and _is_word(text[end])):
+            yield start
+        start = text.find(value, start + 1)
+
+
+def _is_word(letter: str) -> bool:
+    return letter.isalnum() or letter == "_"

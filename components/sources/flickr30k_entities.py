@@ -15,7 +15,14 @@ from xml.etree import ElementTree
 
 from components.errors import DataError
 from components.rcmu import normalise
-from components.sources.photos import BoxedObject, PhotoRecord, as_expression, as_phrase, pixel_box
+from components.sources.photos import (
+    BoxedObject,
+    CaptionMention,
+    PhotoRecord,
+    as_expression,
+    as_phrase,
+    pixel_box,
+)
 from components.sources.records import Mistakes, clean_label, read_file
 
 _PHRASE = re.compile(r"\[/EN#(\d+)(?:/[^\s\]]+)+ ([^\]]+)\]")
@@ -92,17 +99,35 @@ def _photo(file: Path, sentences: Path, mistakes: Mistakes) -> PhotoRecord:
                     f"EN#{entity} is not in {file.name}: correct or remove it",
                 )
     objects = _objects(file.stem, xml, phrases, where, mistakes)
-    caption = _PHRASE.sub(r"\2", lines[0]) if lines else ""
+    caption = _plain(_PHRASE.sub(r"\2", lines[0])) if lines else ""
     return PhotoRecord(
         where=where,
         scene_id=f"flickr30k-{file.stem}",
         file_name=f"{file.stem}.jpg",
         width=xml.width,
         height=xml.height,
-        caption=re.sub(r" (?=[.,;:!?])", "", as_caption(caption)),
+        caption=caption,
+        mentions=_mentions(file.stem, caption, lines[0] if lines else ""),
         attribution=f"Flickr30k, image {file.stem}",
         objects=tuple(objects),
     )
+
+
+def _plain(sentence: str) -> str:
+    """A sentence of separate tokens as it is written."""
+    return re.sub(r" (?=[.,;:!?])", "", as_caption(sentence))
+
+
+def _mentions(image: str, caption: str, line: str) -> tuple[CaptionMention, ...]:
+    """Where the marked phrases of a sentence stand in the caption made of it."""
+    found, at = [], 0
+    for entity, phrase in _PHRASE.findall(line):
+        start = caption.find(as_phrase(phrase), at)
+        if entity == _NOT_VISUAL or start < 0:  # a phrase that holds punctuation, which is set anew
+            continue
+        at = start + len(as_phrase(phrase))
+        found.append(CaptionMention(instance_id=f"flickr30k-{image}-{entity}", start=start, end=at))
+    return tuple(found)
 
 
 def as_caption(text: str) -> str:

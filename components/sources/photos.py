@@ -25,6 +25,14 @@ class BoxedObject(Frozen):
     left_out: str = ""  # why nobody can be asked about it: a crowd, a group
 
 
+class CaptionMention(Frozen):
+    """Where the caption speaks of an object: `caption[start:end]`."""
+
+    instance_id: str
+    start: int
+    end: int
+
+
 class PhotoRecord(Frozen):
     """What a source says about one image: checked in itself, its picture not yet opened."""
 
@@ -34,6 +42,7 @@ class PhotoRecord(Frozen):
     width: int  # pixels
     height: int  # pixels
     caption: str  # empty when the source gives none
+    mentions: tuple[CaptionMention, ...] = ()
     attribution: str
     license: str = ""  # of the image, by name; empty when the source gives none
     objects: tuple[BoxedObject, ...]
@@ -103,7 +112,7 @@ def _checked_file(
     folder: Path, record: PhotoRecord, pictures: dict[str, str], mistakes: Mistakes
 ) -> Path | None:
     try:
-        path = _located(folder, record.file_name)
+        path = located(folder, record.file_name)
         pixels = decode_image(path.read_bytes())
     except (ValueError, OSError, RuntimeError) as error:  # RuntimeError: a loop of links
         what = error.strerror if isinstance(error, OSError) else str(error)
@@ -127,8 +136,8 @@ def _checked_file(
     return path
 
 
-def _located(folder: Path, file_name: str) -> Path:
-    """The image file, links followed. Raises ValueError when it is missing or outside `folder`."""
+def located(folder: Path, file_name: str) -> Path:
+    """The image file, in `folder` or its `images/`. Raises ValueError when it is missing or outside."""
     inside = folder.resolve()
     if "\0" in file_name:
         raise ValueError("the path holds a zero byte: rename the file")

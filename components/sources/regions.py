@@ -4,7 +4,7 @@ import re
 from collections import Counter
 from typing import NamedTuple
 
-from components.rcmu import Box, Fact, Region, Scene, Split
+from components.rcmu import Box, Fact, Mention, Region, Scene, Split
 from components.sources.geometry import position_of
 from components.sources.photos import BoxedObject, Photo
 
@@ -104,6 +104,7 @@ def _position_is_plain(box: Box, expression: str) -> bool:
 def scene_of(photo: Photo, regions: tuple[Region, ...], *, split: Split) -> Scene:
     """The scene of a checked photo, its file's bytes as they are."""
     record = photo.record
+    index = {region.instance_id: number for number, region in enumerate(regions)}
     return Scene(
         scene_id=record.scene_id,
         split=split,
@@ -114,4 +115,9 @@ def scene_of(photo: Photo, regions: tuple[Region, ...], *, split: Split) -> Scen
         attribution=record.attribution,
         license=record.license,
         regions=regions,
+        mentions=tuple(
+            Mention(region=index[mention.instance_id], start=mention.start, end=mention.end)
+            for mention in record.mentions
+            if mention.instance_id in index
+        ),
     )

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
 from components.params import ValidationParams
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
 _SHOWN = 10  # rows named per broken expectation
 _SITE = "rcvit"
-_SEVERITIES = {"error": "critical", "warning": "warning"}  # as Great Expectations calls them
 
 
 class ValidationResult(Frozen):
@@ -64,7 +64,9 @@ def validate_data(
     suite = checks(params)
     frames = build_frames(folders)
     results = _run(suite, frames, data_docs)
-    outcomes, failures, warnings = [], [], []
+    outcomes: list[_Outcome] = []
+    failures: list[str] = []
+    warnings: list[str] = []
     for check in suite:
         kind = KINDS[check.frame]
         files = f"{folders[kind].name}/{kind}-*.parquet"
@@ -86,6 +88,7 @@ def _run(suite: "list[Check]", frames: dict[str, pd.DataFrame], data_docs: Path)
     """Each check's result as plain JSON, and the pages."""
     import great_expectations as gx
     from great_expectations.data_context.types.base import ProgressBarsConfig
+    from great_expectations.expectations.metadata_types import FailureSeverity
 
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = ProgressBarsConfig(globally=False)
@@ -108,7 +111,8 @@ def _run(suite: "list[Check]", frames: dict[str, pd.DataFrame], data_docs: Path)
         for check in members:
             check.expectation.meta = {"check": check.name}
             check.expectation.notes = check.meaning
-            check.expectation.severity = _SEVERITIES[check.severity]
+            if check.severity == "warning":
+                check.expectation.severity = FailureSeverity.WARNING  # else critical
         data = source.add_dataframe_asset(name).add_batch_definition_whole_dataframe("all rows")
         definition = context.validation_definitions.add(
             gx.ValidationDefinition(
@@ -170,8 +174,16 @@ def _exception(result: dict[str, Any]) -> str | None:
 
 def _example(row: dict[str, Any]) -> dict[str, Any]:
     """File, row number, id and the unexpected values, as they are in the file; long ones cut."""
-    plain = {key: html.unescape(value) if isinstance(value, str) else value for key, value in row.items()}
-    return {key: f"{v[:200]}..." if isinstance(v, str) and len(v) > 200 else v for key, v in plain.items()}
+    return {key: _plain(value) for key, value in row.items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, str):
+        text = html.unescape(value)
+        return f"{text[:200]}..." if len(text) > 200 else text
+    return value
 
 
 def _failure(check: "Check", outcome: _Outcome, files: Path) -> str:

@@ -12,11 +12,22 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import defaultdict
 from pathlib import Path
 
 from components.generation import write_turns
-from components.params import GenerationParams, SourceParams
-from components.rcmu.tables import SCHEMAS, Kind, read_rows, shard_paths, write_rows
+from components.generation.filters import Sieve
+from components.params import GenerationParams, SourceParams, load_params
+from components.rcmu.tables import (
+    SCHEMAS,
+    Kind,
+    read_contexts,
+    read_rows,
+    read_scenes,
+    read_turns,
+    shard_paths,
+    write_rows,
+)
 from components.sources import write_scenes
 from components.validation import validate_data
 
@@ -69,6 +80,21 @@ def rewrite(root: Path) -> float:
     return seconds
 
 
+def sieve(root: Path) -> float:
+    """Seconds that the filters alone take over turns in memory."""
+    scenes = {scene.scene_id: scene for scene in read_scenes(root / "scenes")}
+    turns = defaultdict(list)
+    for turn in read_turns(root / "turns"):
+        turns[turn.context_id].append(turn)
+    contexts = list(read_contexts(root / "turns"))
+    filters = Sieve()
+    start = time.perf_counter()
+    for context in contexts:
+        for _ in filters.passing(scenes[context.scene_id], context, turns[context.context_id]):
+            pass
+    return time.perf_counter() - start
+
+
 def step(name: str, root: Path, number: int) -> None:
     """One step in this process; its seconds and its memory at most, on standard output."""
     start = time.perf_counter()
@@ -79,9 +105,17 @@ def step(name: str, root: Path, number: int) -> None:
         generate(root, number)
     elif name == "rewrite":
         seconds = rewrite(root)
+    elif name == "sieve":
+        seconds = sieve(root)
     else:
         (root / "validation").mkdir()
-        validate_data(root / "scenes", root / "turns", folder=root / "validation", data_docs=root / "docs")
+        validate_data(
+            root / "scenes",
+            root / "turns",
+            load_params(Path("infra/profiles/tiny.yaml")).validation,
+            folder=root / "validation",
+            data_docs=root / "docs",
+        )
     peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     print(json.dumps({"seconds": seconds or time.perf_counter() - start, "gigabytes": peak / 1e6}))
 
@@ -126,6 +160,8 @@ def main() -> None:
             f"{by_images / 3600:.1f} h, {PUBLISHED_TURNS:,} turns {by_turns / 3600:.1f} h"
         )
         root = Path(folder) / str(SIZES[0])
+        seconds, _ = measured("sieve", root)
+        print(f"filters alone: {turns_of[0] / seconds:,.0f} turns/s")
         seconds, memory = measured("validate", root)
         print(
             f"validation: {seconds:.0f} s and {memory:.2f} GB for {turns_of[0]:,} turns, "

@@ -17,6 +17,11 @@ GIT = ["git", "-c", "user.name=test", "-c", "user.email=test@localhost"]
 SMALL: dict[str, dict[str, Any]] = {
     "source": {"scenes": 24, "benchmark_share": 0.25},
     "generation": {"context_sets": 1},
+    # Few answers: where they cite, and how many a scene has, says little.
+    "validation": {
+        "first_citation": {"least": 0.1, "most": 0.9, "severity": "error"},
+        "turns_per_scene": {"least": 6, "most": None, "severity": "warning"},
+    },
     "model": {"base": "scratch"},
     "training": {
         "sequence_tokens": 512,

@@ -99,3 +99,9 @@ def test_a_question_that_cannot_be_read_needs_no_model(checkout: Path, tmp_path:
     assert_refused(rcvit(checkout, *ask, str(tmp_path / "r.json")), DataError, "cannot read")
     (tmp_path / "r.json").write_text('{"label": "x"}')
     assert_refused(rcvit(checkout, *ask, str(tmp_path / "r.json")), DataError, "list of regions")
+
+
+def test_items_of_a_run_without_data_say_what_to_do(checkout: Path, tmp_path: Path) -> None:
+    result = rcvit(checkout, "data", "items", str(tmp_path / "items"))
+    assert_refused(result, DataError, "rcvit data generate")
+    assert not (tmp_path / "items").exists()

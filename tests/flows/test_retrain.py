@@ -46,12 +46,14 @@ if wish.exists():
     Path(".rcvit/failures", name + ".json").write_text(json.dumps(failure))
     sys.exit(int(order))
 out.mkdir(parents=True, exist_ok=True)
-estimate = {"value": 0.6, "low": 0.5, "high": 0.7, "n": 40}
+estimate = {"value": 0.9, "low": 0.8, "high": 1.0, "n": 40}
 metrics = {"accuracy": estimate, "citation_f1": estimate}
 summary = {"confidence": 0.95, "images": 9, "turns": 40, "metrics": metrics}
 (out / "metrics.json").write_text(json.dumps(summary))
 (out / "model.safetensors").write_text("weights")
 (out / "report.html").write_text("<html></html>")
+check = {"name": "x", "severity": "error", "success": True, "checked": 1, "unexpected": 0, "meaning": "y"}
+(out / "result.json").write_text(json.dumps({"expectations": [check]}))
 """
 
 
@@ -225,7 +227,15 @@ def test_prefect_keeps_the_tables_and_no_run_that_never_ends(
     assert "RUNNING" not in [state for _, state in states]
     assert [state for _, state in states[1:]] == ["CRASHED", "COMPLETED"]
     artifacts = dict(miniature.prefect("select key, type from artifact where key is not null"))
-    assert artifacts == {"stages": "table", "metrics": "table", "summary": "markdown"}
+    assert artifacts == {
+        "stages": "table",
+        "metrics": "table",
+        "summary": "markdown",
+        "validation": "table",
+        "data-docs": "markdown",
+    }
+    (data_docs,) = miniature.prefect("select data from artifact where key = 'data-docs'")[0]
+    assert f"{workspace.as_uri()}/.rcvit/data_docs/index.html" in data_docs
 
 
 def test_again_with_nothing_changed_is_all_skipped_and_starts_no_server(

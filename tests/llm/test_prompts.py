@@ -59,8 +59,7 @@ def test_the_digest_knows_what_changes_an_answer_and_nothing_else() -> None:
     def digest(prompt: Any = EVERY[0], seed: int = 1, **changes: Any) -> str:
         return digest_of(request_of(prompt, PARAMS.model_copy(update=changes), seed=seed))
 
-    same = {"usd_per_million_input": 1.0, "usd_per_million_output": 1.0, "texts_per_label": 9}
-    assert digest(**same) == digest()
+    assert digest(usd_per_million_input=1.0, usd_per_million_output=1.0, texts_per_label=9) == digest()
     others = [
         digest(model="n"),
         digest(temperature=1.0),

@@ -15,10 +15,12 @@ import pytest
 
 from components.errors import DataError
 from components.params import PhotoKind
+from components.rcmu import Split
+from components.rcmu.tables import scene_from_row, scene_row
 from components.sources.photos import Photo
 from components.sources.readers import READERS, read_photos
 from components.sources.records import Mistakes
-from components.sources.regions import usable_regions
+from components.sources.regions import scene_of, usable_regions
 
 # kind -> what of the fixture its reader takes
 TAKEN: dict[PhotoKind, str] = {
@@ -81,6 +83,11 @@ def test_flickr30k_entities_gives_labels_phrases_and_captions(formats: Path) -> 
     assert len(photos) == 4
     cat = photos["flickr30k-196393"].record
     assert cat.caption == "A white cat eats from a bowl beside a small bird."
+    assert [(m.instance_id[-1], cat.caption[m.start : m.end]) for m in cat.mentions] == [
+        ("1", "A white cat"),
+        ("3", "a bowl"),
+        ("2", "a small bird"),
+    ]
     assert {(o.label, o.phrase) for o in cat.objects} == {
         ("cat", "the white cat"),
         ("bird", "the small bird"),
@@ -96,6 +103,20 @@ def test_flickr30k_entities_gives_labels_phrases_and_captions(formats: Path) -> 
     assert sum(bool(item.left_out) for item in objects) == 6  # two riders, two horses, two men
     man = next(o for o in photos["flickr30k-442450"].record.objects if o.object_id.endswith("-2"))
     assert (man.label, man.phrase) == ("man", "the man in a blue jacket")
+
+
+def test_a_grounded_caption_names_the_regions_that_are_kept(formats: Path) -> None:
+    photos = read(formats, "flickr30k_entities")
+    named = 0
+    for photo in photos.values():
+        regions, _, _ = usable_regions(photo.record.objects, max_regions=3)
+        scene = scene_of(photo, regions, split=Split.TRAIN)
+        for mention in scene.mentions:
+            words = scene.caption[mention.start : mention.end].casefold().split()
+            assert scene.regions[mention.region].label in words
+            named += 1
+        assert scene_from_row(scene_row(scene)) == scene
+    assert named >= 4
 
 
 def test_visual_genome_links_descriptions_to_objects(formats: Path) -> None:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from components.errors import DataError
 from components.generation import write_turns
-from components.params import GenerationParams, SourceParams
+from components.params import Bound, GenerationParams, SourceParams, ValidationParams
 from components.rcmu import Split
 from components.rcmu.tables import SCHEMAS, Kind, read_rows, shard_path, shard_paths, write_rows
 from components.sources import write_scenes
@@ -20,6 +20,15 @@ from components.validation import ValidationResult, validate_data
 
 Rows = list[dict[str, Any]]
 GENERATION = GenerationParams(context_sets=1, facts_per_text=2, questions_per_task=1)
+LOOSE = Bound(least=0, most=None, severity="error")
+BOUNDS = ValidationParams(
+    refusals_share=LOOSE,
+    task_share=LOOSE,
+    first_citation=LOOSE,
+    text_words=LOOSE,
+    box_area=LOOSE,
+    turns_per_scene=LOOSE,
+)
 
 
 class Tables(NamedTuple):
@@ -66,9 +75,11 @@ def read(root: Path) -> Tables:
     )
 
 
-def check(scenes: Path, turns: Path, out: Path) -> tuple[ValidationResult, dict[str, Any]]:
+def check(
+    scenes: Path, turns: Path, out: Path, bounds: ValidationParams = BOUNDS
+) -> tuple[ValidationResult, dict[str, Any]]:
     (out / "validation").mkdir(parents=True)
-    result = validate_data(scenes, turns, folder=out / "validation", data_docs=out / "docs")
+    result = validate_data(scenes, turns, bounds, folder=out / "validation", data_docs=out / "docs")
     content: dict[str, Any] = json.loads((out / "validation/result.json").read_text())
     assert (out / "docs/index.html").is_file()
     assert content["success"] is result.success is not bool(result.failures)
@@ -86,7 +97,9 @@ def file_of(row: dict[str, Any]) -> Split:
     return Split.TRAIN if row["split"] == "train" else Split.BENCHMARK
 
 
-def planted(clean: Path, out: Path, plant: Callable[[Tables], object]) -> ValidationResult:
+def planted(
+    clean: Path, out: Path, plant: Callable[[Tables], object], bounds: ValidationParams = BOUNDS
+) -> ValidationResult:
     tables = read(clean)
     plant(tables)
     for name in ("scenes", "turns"):
@@ -94,7 +107,7 @@ def planted(clean: Path, out: Path, plant: Callable[[Tables], object]) -> Valida
     write_by_split(out / "scenes", "scenes", tables.scenes)
     write_by_split(out / "turns", "contexts", tables.contexts)
     write_by_split(out / "turns", "turns", tables.turns)
-    result, _ = check(out / "scenes", out / "turns", out / "out")
+    result, _ = check(out / "scenes", out / "turns", out / "out", bounds)
     return result
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from components.generation.facts import capitalised
 from components.generation.llm.checks import Drops, is_said_of_others, what_is_wrong_with_turn
 from components.generation.llm.pool import Looks, Naming, Pool, Question, Told
-from components.generation.questions import DESCRIBE, Draft, make_turn
+from components.generation.questions import DESCRIBE, Draft, turn_of
 from components.rcmu import Claim, ContextSet, Region, Scene, Span, Task, Turn, parse_spans
 from components.rcmu.models import Frozen
 
@@ -76,7 +76,7 @@ def make_turns(
         for draft in rng.sample(sound, len(sound))[:per_task]:
             if draft.question not in asked:
                 asked.add(draft.question)
-                yield make_turn(f"{where}/t{number}", scene, context, draft)
+                yield turn_of(f"{where}/t{number}", scene, context, draft)
                 number += 1
 
 
