@@ -47,8 +47,8 @@ class SourceParams(_Section):
 class GenerationParams(_Section):
     """How texts and questions are made, and how many of a scene."""
 
-    # plain: short texts for the tiny model, whose recipe does not name a route; rich: 30 to 180 words. Both
-    # by templates. llm: an LLM writes 30 to 180 words, and as many facts as it likes.
+    # plain: short texts for the tiny model, whose recipe names no route; rich: 30 to 180 words; llm: an
+    # LLM writes texts and questions.
     route: Literal["plain", "rich", "llm"] = "plain"
     context_sets: int = Field(ge=1)  # sets of texts per image (about 12 in the published data)
     facts_per_text: int = Field(ge=1, le=8)  # at most 4 on the plain route

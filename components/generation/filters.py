@@ -18,6 +18,7 @@ from components.rcmu import (
     UNANSWERABLE,
     ContextRegion,
     ContextSet,
+    Fact,
     Region,
     Scene,
     Split,
@@ -72,7 +73,7 @@ class Setting:
     def named_by_text(self, question: str) -> list[_Line]:
         """The objects that a question can mean: of a class that it names, with a fact that it states.
 
-        Where a text is not known to state that kind of fact, its words decide.
+        Where a text is not known to state that kind of fact, its words decide, but for those of other facts.
         """
         classes = [line for line in self.lines if _names_class(question, line.seen.label)] or [
             line for line in self.lines if mentions(question, f"the {named(line.seen.label).neutral}")
@@ -83,11 +84,7 @@ class Setting:
         return [
             line
             for line in classes
-            if any(
-                fact in line.told.facts
-                or (fact.key not in _keys(line.told) and mentions(line.told.text, fact.value))
-                for fact in stated
-            )
+            if any(fact in line.told.facts or _may_state(line.told, fact) for fact in stated)
         ]
 
 
@@ -129,9 +126,9 @@ def _answer_not_supported(setting: Setting, turn: Turn) -> str | None:
         if turn.task not in _FROM_IMAGE:
             if not mentions(line.told.text, claim.value):
                 return f"text [{claim.k}] does not say {claim.value!r}"
-        # The LLM route reads what is seen out of the expression.
-        elif not any(fact.value == claim.value for fact in line.seen.facts) and not mentions(
-            line.seen.expression, claim.value
+        elif not (
+            any(fact.value == claim.value for fact in line.seen.facts)
+            or mentions(line.seen.expression, claim.value)
         ):
             return f"{claim.value!r} is not among what is seen of [{claim.k}]"
     if len(turn.claims) == 1:
@@ -283,6 +280,15 @@ def _sentences(key: str) -> tuple[re.Pattern[str], ...]:
 
 def _words(text: str) -> frozenset[str]:
     return frozenset(_WORD.findall(text.casefold()))
+
+
+def _may_state(told: ContextRegion, fact: Fact) -> bool:
+    """Whether the words of a text hold a fact that is not known of it; 2001 may be the year of another."""
+    return (
+        fact.key not in _keys(told)
+        and mentions(told.text, fact.value)
+        and not any(mentions(other.value, fact.value) for other in told.facts)
+    )
 
 
 def _keys(told: ContextRegion) -> set[str]:

@@ -31,7 +31,7 @@ _TRIES = 8  # for each question that is wanted
 _STRANGERS = 64  # other instances looked at for one refusal
 _HARD_SHARE = 0.5  # of the refusals by text, where an object of the asked class is in the image
 _PAIR_SHARE, _HOP_SHARE = 0.25, 0.2  # of the questions for what texts say, where there is such a one
-_NEUTRAL_SHARE = 0.25  # of the objects by text, that are called a thing
+_NEUTRAL_SHARE = 0.25  # of the objects by text in contextual QA, that are called a thing
 _DESCRIBED = 2  # facts of each text in a description: the first that it states
 
 
@@ -249,7 +249,8 @@ def _c2v(scope: _Scope, rng: random.Random) -> Draft | None:
     if not seen:
         return None
     fact = rng.choice(seen)
-    asked = rich_expression(line.seen.label, known, neutral=rng.random() < _NEUTRAL_SHARE)
+    # Never a thing: a refusal has to name the class that is not there, and the word would tell them apart.
+    asked = rich_expression(line.seen.label, known)
     return Draft(
         task=Task.C2V,
         question=rng.choice(visual_forms(fact.key, scope.split)).format(e=asked),

@@ -31,6 +31,13 @@ VALUES = {
 }
 
 
+# Measured with this test. Plain: the benchmark's sets of facts are drawn until one belongs to the split; full
+# names belong to a split too, so that few of its texts tell an owner. Of the questions for one 74 % are
+# refused, of the others 45 %; the route is held to its bytes (test_plain_route.py). Rich: texts lead from
+# owner to owner, and of the questions for an owner 16 % are refused, of the others 64 %.
+_OWNERS = "whether a question for an owner can be answered is told by its asking for an owner"
+
+
 class Sample(NamedTuple):
     """A question in words, with the class of its answer."""
 
@@ -55,15 +62,17 @@ def with_texts(sample: Sample) -> list[str]:
     return words
 
 
-@pytest.fixture(scope="module")
-def samples(tmp_path_factory: pytest.TempPathFactory, repo: Path) -> dict[Task, list[Sample]]:
-    """The tiny profile's data, with more of it for the benchmark."""
+@pytest.fixture(scope="module", params=["plain", "rich"])
+def samples(
+    tmp_path_factory: pytest.TempPathFactory, repo: Path, request: pytest.FixtureRequest
+) -> dict[Task, list[Sample]]:
+    """The tiny profile's data by either route, with more of it for the benchmark."""
     root = tmp_path_factory.mktemp("baselines")
     for name in ("scenes", "turns"):
         (root / name).mkdir()
     params = load_params(repo / "infra/profiles/tiny.yaml")
     source = params.source.model_copy(update={"scenes": SCENES, "benchmark_share": 0.4})
-    generation = params.generation.model_copy(update={"context_sets": SETS})
+    generation = params.generation.model_copy(update={"context_sets": SETS, "route": request.param})
     write_scenes(source, seed=params.seed, workspace=root, folder=root / "scenes")
     write_turns(
         root / "scenes", generation, seed=params.seed, folder=root / "turns", finished=root / "shards"
@@ -81,7 +90,7 @@ def samples(tmp_path_factory: pytest.TempPathFactory, repo: Path) -> dict[Task, 
         if turn.task in UNANSWERABLE:
             sample = Sample(turn.split, turn.scene_id, "", turn.question, own, "refused")
             found[turn.task].append(sample)
-        if turn.task not in (Task.V2C, Task.C2V):
+        if turn.task not in (Task.V2C, Task.C2V) or len(turn.claims) > 1:  # two facts: no one text
             continue
         (claim,) = turn.claims
         if turn.task is Task.V2C:
@@ -129,30 +138,18 @@ def test_words_alone_tell_no_more_than_the_most_frequent_answer(
     samples: dict[Task, list[Sample]], task: Task, words: Callable[[Sample], list[str]]
 ) -> None:
     found = gain(samples[task], words)
-    assert found["all"].n > 1000
+    assert found["all"].n > 900
     assert found["all"].high <= MARGIN, found
 
 
 @pytest.mark.parametrize(
-    ("task", "refused"),
-    [
-        pytest.param(
-            Task.V2C,
-            Task.UNANSWERABLE_V2C,
-            marks=pytest.mark.xfail(
-                strict=True,
-                # The plain route draws whole sets of facts until one belongs to the split; full names belong
-                # to a split too, so that few benchmark texts tell an owner: 83 % of the questions for one are
-                # refused, of the others 46 %. The plain route is held to its bytes (tests/generation).
-                reason="the benchmark's texts tell the owner too seldom",
-            ),
-        ),
-        (Task.C2V, Task.UNANSWERABLE_C2V),
-    ],
+    ("task", "refused"), [(Task.V2C, Task.UNANSWERABLE_V2C), (Task.C2V, Task.UNANSWERABLE_C2V)]
 )
 def test_the_question_alone_does_not_tell_whether_it_can_be_answered(
-    samples: dict[Task, list[Sample]], task: Task, refused: Task
+    samples: dict[Task, list[Sample]], task: Task, refused: Task, request: pytest.FixtureRequest
 ) -> None:
+    if task is Task.V2C:
+        request.applymarker(pytest.mark.xfail(strict=True, reason=_OWNERS))
     both = [
         *(sample._replace(kind="", answer="answered") for sample in samples[task]),
         *samples[refused],

@@ -213,7 +213,6 @@ def test_two_hops_go_from_one_text_to_another(data: Data) -> None:
 
 
 def test_objects_by_text_are_unique_in_the_set(data: Data) -> None:
-    neutral = 0
     for turn in data.of(Task.C2V):
         match = re.fullmatch(r".*?(the .+? (?:that|who) .+)\?", turn.question.replace("the image is ", ""))
         assert match
@@ -221,8 +220,10 @@ def test_objects_by_text_are_unique_in_the_set(data: Data) -> None:
             object_of(turn, match[1].removesuffix(" in the image").removesuffix(" have"), data)
             == turn.claims[0].k
         )
-        neutral += bool(re.search("the (?:thing|animal) that", turn.question))
-    assert neutral > 10
+        # No refusal speaks of a thing: the word would say that it can be answered.
+        assert not re.search("the (?:thing|animal) that", turn.question)
+    neutral = [t for t in data.of(Task.CONTEXTUAL_QA) if re.search("the (?:thing|animal) that", t.question)]
+    assert len(neutral) > 10
 
 
 def test_what_is_asked_in_vain_by_looks_is_told_nowhere(data: Data) -> None:
