@@ -102,3 +102,19 @@ def test_outside_git_it_says_so(tmp_path: Path) -> None:
     assert "clone" in caught.value.hint
     with pytest.raises(SettingsError, match="does not exist"):
         load_settings(tmp_path / "missing")
+
+
+def test_the_key_of_the_llm_is_shown_nowhere(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RCVIT_LLM_API_KEY", "sk-secret")
+    settings = load_settings(clone)
+    assert settings.llm_api_key is not None
+    assert settings.llm_api_key.get_secret_value() == "sk-secret"
+    assert "sk-secret" not in f"{settings!r} {settings} {settings.model_dump_json()}"
+
+
+@pytest.mark.parametrize("url", ["https://me:sk-secret@host/v1", "https://host/v1?key=sk-secret"])
+def test_a_key_in_the_url_is_refused(url: str, clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RCVIT_LLM_URL", url)
+    with pytest.raises(SettingsError, match=r"RCVIT_LLM_URL: .*the key goes to RCVIT_LLM_API_KEY") as caught:
+        load_settings(clone)
+    assert "sk-secret" not in str(caught.value)

@@ -30,13 +30,6 @@ class Shard(Frozen):
         return all(path.exists() for path in (self.contexts, self.turns, self.counts))
 
 
-class Dropped(Frozen):
-    """What was left out for one reason."""
-
-    count: int
-    examples: tuple[str, ...]  # where and what, a few
-
-
 class Counts(Frozen):
     """What a shard holds."""
 
@@ -47,7 +40,7 @@ class Counts(Frozen):
     filtered: dict[str, Filtered]  # what each filter left out
     left_out: dict[Task, int]  # turns that a filter left out
     visible_facts: dict[str, int]  # key -> regions that have it
-    dropped: dict[str, Dropped]  # by reason; the templates write nothing that must be dropped
+    dropped: dict[str, Filtered]  # by reason; the templates write nothing that must be dropped
 
 
 def write_shard(shard: Shard) -> Counts:

@@ -15,7 +15,7 @@ from components.errors import DataError
 from components.executor import map_jobs
 from components.generation.filters import FILTERS, Filtered
 from components.generation.questions import VISUAL_QUESTIONS
-from components.generation.shard import Counts, Dropped, Shard, write_shard
+from components.generation.shard import Counts, Shard, write_shard
 from components.llm import Endpoint
 from components.params import GenerationParams, LlmParams
 from components.rcmu import UNANSWERABLE, Split, Task
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from components.generation.llm import Estimate
 
 _CODE = Path(__file__).parents[1]
-_EXAMPLES = 5  # listed for each reason
 
 
 def write_turns(
@@ -67,7 +66,7 @@ def write_turns(
     if done:
         print(f"going on: {len(done)} of {len(shards)} shards are there", file=sys.stderr, flush=True)
     rest = [shard for shard in shards if shard not in done]
-    dropped: dict[str, Dropped] = {}
+    dropped: dict[str, Filtered] = {}
     try:
         if params.route == "llm":
             from components.generation.llm import write_llm_shards
@@ -102,11 +101,6 @@ def write_turns(
     )
 
 
-def _files_of(room: Path) -> list[Path]:
-    """What decides the bytes: code, and the kinds of the rich route."""
-    return sorted(path for path in room.glob("**/*") if path.suffix in (".py", ".yaml"))
-
-
 def estimate_turns(
     scenes: Path, params: GenerationParams, *, seed: int, finished: Path, llm: LlmParams, journal: Path
 ) -> "Estimate":
@@ -132,7 +126,7 @@ def data_set_id(scenes: Path, params: GenerationParams, llm: LlmParams, *, seed:
 def _shards(
     scenes: Path, params: GenerationParams, llm: LlmParams | None, *, seed: int, finished: Path
 ) -> list[Shard]:
-    code = [path for part in ("rcmu", "generation") for path in _files_of(_CODE / part)]
+    code = [path for part in ("rcmu", "generation", "llm") for path in _files_of(_CODE / part)]
     inputs = _inputs(scenes, params, llm, seed=seed, code=code)
     own = (finished / inputs[:16]).resolve()
     return [_shard(path, params, seed=seed, own=own) for path in shard_paths(scenes, "scenes")]
@@ -152,6 +146,11 @@ def _inputs(
     return inputs_digest(f"{seed} {params.model_dump_json()} {asked}", [*paths, *code])
 
 
+def _files_of(room: Path) -> list[Path]:
+    """What decides the bytes: code, and the kinds of the rich route."""
+    return sorted(path for path in room.glob("**/*") if path.suffix in (".py", ".yaml"))
+
+
 def _shard(scenes: Path, params: GenerationParams, *, seed: int, own: Path) -> Shard:
     split, number = split_of_shard(scenes), int(scenes.stem.split("-")[2])
     return Shard(
@@ -165,7 +164,7 @@ def _shard(scenes: Path, params: GenerationParams, *, seed: int, own: Path) -> S
 
 
 def _summary(
-    counts: Sequence[Counts], params: GenerationParams, before: Mapping[str, Dropped]
+    counts: Sequence[Counts], params: GenerationParams, before: Mapping[str, Filtered]
 ) -> dict[str, Any]:
     per_task: Counter[tuple[Split, Task]] = Counter()
     sets: Counter[Split] = Counter()
@@ -195,15 +194,16 @@ def _summary(
             key: count for key, count in keys.items() if key not in VISUAL_QUESTIONS
         },
         # What an LLM wrote and a check refused: before the shards, in the pool of texts, and in them.
-        "dropped": _merged([before, *(shard.dropped for shard in counts)]),
+        "dropped": {
+            name: found.model_dump(mode="json")
+            for name, found in _merged([before, *(shard.dropped for shard in counts)]).items()
+        },
     }
 
 
-def _merged(groups: Iterable[Mapping[str, Dropped]]) -> dict[str, Any]:
-    merged: dict[str, dict[str, Any]] = {}
+def _merged(groups: Iterable[Mapping[str, Filtered]]) -> dict[str, Filtered]:
+    merged: dict[str, Filtered] = {}
     for group in groups:
-        for reason, dropped in group.items():
-            known = merged.setdefault(reason, {"count": 0, "examples": []})
-            known["count"] += dropped.count
-            known["examples"] = [*known["examples"], *dropped.examples][:_EXAMPLES]
+        for reason, found in group.items():
+            merged[reason] = merged.get(reason, Filtered()) + found
     return merged

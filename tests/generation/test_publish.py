@@ -95,3 +95,16 @@ def test_without_data_it_says_what_to_do(params: Params, tmp_path: Path) -> None
     with pytest.raises(DataError, match="has no turns-") as caught:
         publish_data(tmp_path, tmp_path, params=params, version="v", folder=tmp_path / "out")
     assert "rcvit data generate" in caught.value.hint
+
+
+def test_the_card_names_the_llm_that_wrote_it(
+    scenes: Path, alone: Path, params: Params, tmp_path: Path
+) -> None:
+    route = params.generation.model_copy(update={"route": "llm"})
+    llm = params.llm.model_copy(update={"model": "a|`model"})
+    by_llm = params.model_copy(update={"generation": route, "llm": llm})
+    publish_data(scenes, alone, params=by_llm, version="v", folder=tmp_path / "card")
+    card = (tmp_path / "card/README.md").read_text()
+    assert "invented by the LLM `a/'model`" in card
+    assert "No image, object or text is in both splits." in card
+    assert "texts_per_label: 8\n" in card

@@ -3,6 +3,7 @@
 import hashlib
 import random
 import re
+from collections.abc import Callable
 from typing import Any
 
 _PLACES = ("harbour", "library", "orchard", "workshop", "market", "station", "museum", "bakery")
@@ -24,7 +25,7 @@ _FILLER = (
 
 def answer_to(schema: str, user: str) -> dict[str, Any]:
     """The answer of the named schema to the user's text of a prompt."""
-    return {
+    answers: dict[str, Callable[[str], dict[str, Any]]] = {
         "TextAnswer": _text,
         "FactsAnswer": _seen,
         "QuestionsAnswer": _questions,
@@ -33,7 +34,8 @@ def answer_to(schema: str, user: str) -> dict[str, Any]:
         "DescriptionAnswer": _description,
         "CitedAnswer": _cited,
         "Echo": lambda user: {"words": user},
-    }[schema](user)
+    }
+    return answers[schema](user)
 
 
 def _field(user: str, name: str) -> str:

@@ -82,7 +82,7 @@ class Handler(BaseHTTPRequestHandler):
             if digest in self.met and not self.options.always:
                 return None
             self.met.add(digest)
-        return rng.choice(self.options.faults)
+        return str(rng.choice(self.options.faults))
 
     def _send(self, status: int, text: str, retry_after: str | None = None) -> None:
         data = text.encode()

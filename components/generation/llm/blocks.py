@@ -60,11 +60,12 @@ def make_turns(
     """
     where = context.context_id
     looks = _expressions(lines, where, drops)
+    names = {line.k: tuple(_names(line, lines, where, drops)) for line in lines}
     candidates: dict[Task, list[Draft]] = {
         Task.VISUAL_QA: list(_visual(lines)),
-        Task.CONTEXTUAL_QA: list(_contextual(lines, where, drops)),
+        Task.CONTEXTUAL_QA: list(_contextual(lines, names)),
         Task.V2C: list(_v2c(_ambiguous(lines), looks, lines)),
-        Task.C2V: list(_c2v(_ambiguous(lines), lines, where, drops)),
+        Task.C2V: list(_c2v(_ambiguous(lines), names, lines)),
         Task.UNANSWERABLE_V2C: list(_unanswerable_v2c(lines, looks)),
         Task.UNANSWERABLE_C2V: list(_unanswerable_c2v(lines, pool, per_task, rng)),
         Task.RCID: list(_rcid(description)),
@@ -133,10 +134,10 @@ def _place(line: Line) -> str:
     return next((fact.value for fact in line.seen.facts if fact.key == "position"), "")
 
 
-def _contextual(lines: Sequence[Line], where: str, drops: Drops) -> Iterator[Draft]:
+def _contextual(lines: Sequence[Line], names: Mapping[int, Sequence[Naming]]) -> Iterator[Draft]:
     """Step 3: asked by one fact of the text for another one."""
     for line in lines:
-        for naming in _names(line, lines, where, drops):
+        for naming in names[line.k]:
             for question in line.told.questions:
                 if question.fact.key != naming.fact.key:
                     yield _of_text(Task.CONTEXTUAL_QA, line, question, naming.expression, lines)
@@ -159,9 +160,11 @@ def _of_text(task: Task, line: Line, question: Question, asked: str, lines: Sequ
     )
 
 
-def _c2v(about: Sequence[Line], lines: Sequence[Line], where: str, drops: Drops) -> Iterator[Draft]:
+def _c2v(
+    about: Sequence[Line], names: Mapping[int, Sequence[Naming]], lines: Sequence[Line]
+) -> Iterator[Draft]:
     for line in about:
-        for naming in _names(line, lines, where, drops) if line.looks.questions else ():
+        for naming in names[line.k]:
             for question in line.looks.questions:
                 yield Draft(
                     task=Task.C2V,

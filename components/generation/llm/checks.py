@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from components.generation.shard import Dropped
+from components.generation.filters import Filtered
 from components.llm import SetAside
 from components.rcmu import (
     Claim,
@@ -16,7 +16,6 @@ from components.rcmu import (
 )
 
 WORDS = (30, 180)  # of a text
-EXAMPLES = 3  # listed for each reason
 _GAP = "{e}"
 
 
@@ -24,24 +23,22 @@ class Drops:
     """Counts what is left out. Filled in a fixed order, it is the same for every order of arrival."""
 
     def __init__(self) -> None:
-        self._found: dict[str, Dropped] = {}
+        self._found: dict[str, Filtered] = {}
 
     def add(self, reason: str, example: str) -> None:
         """One more for this reason; the example says where and what."""
-        self.merge({reason: Dropped(count=1, examples=(example,))})
+        self.merge({reason: Filtered(count=1, examples=(example,))})
 
-    def merge(self, others: dict[str, Dropped]) -> None:
+    def merge(self, others: dict[str, Filtered]) -> None:
         """Take another's counts over."""
         for reason, more in others.items():
-            old = self._found.get(reason, Dropped(count=0, examples=()))
-            examples = (*old.examples, *more.examples)[:EXAMPLES]
-            self._found[reason] = Dropped(count=old.count + more.count, examples=examples)
+            self._found[reason] = self._found.get(reason, Filtered()) + more
 
     def set_aside(self, result: SetAside, where: str) -> None:
         """A prompt that has no answer."""
         self.add(f"set aside: {result.reason}", f"{where}: {result.detail}")
 
-    def found(self) -> dict[str, Dropped]:
+    def found(self) -> dict[str, Filtered]:
         """By reason, in alphabetical order."""
         return dict(sorted(self._found.items()))
 

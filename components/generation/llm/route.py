@@ -9,12 +9,12 @@ import random
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
-from components.generation.filters import Sieve
+from components.generation.filters import Filtered, Sieve
 from components.generation.llm import prompts
 from components.generation.llm.blocks import Description, Line, make_turns
 from components.generation.llm.checks import Drops, at_the_door, claims_of
 from components.generation.llm.pool import Looks, Pool, Told, look, make_pools
-from components.generation.shard import Counts, Dropped, Shard, keep_counts
+from components.generation.shard import Counts, Shard, keep_counts
 from components.llm import Asker, Endpoint, SetAside
 from components.params import LlmParams
 from components.rcmu import ContextRegion, ContextSet, Scene, Split, Turn, normalise, special_token_strings
@@ -40,7 +40,7 @@ class _Set(Frozen):
 
 def write_llm_shards(
     shards: Sequence[Shard], endpoint: Endpoint, params: LlmParams, *, seed: int, job: str
-) -> dict[str, Dropped]:
+) -> dict[str, Filtered]:
     """Write those of the shards that are not whole; what the pools of texts have dropped.
 
     Args:
@@ -59,7 +59,7 @@ def write_llm_shards(
     # It costs a second to import.
     from components.llm.client import Llm
 
-    async def write() -> dict[str, Dropped]:
+    async def write() -> dict[str, Filtered]:
         async with Llm(endpoint, params, seed=seed, job=job) as llm:
             pools, drops = await pools_of(shards, llm, params, seed=seed)
             for shard in shards:
@@ -103,8 +103,8 @@ async def make_shard(shard: Shard, pools: Mapping[Split, Pool], asker: Asker) ->
         if (made := _match(scene, number, pool, looks, seed=shard.seed, drops=drops))
     ]
     described = await asyncio.gather(*(_describe(asker, made) for made in sets))
-    sieve = Sieve()
     turns: list[Turn] = []
+    sieve = Sieve()
     for made, (description, own) in zip(sets, described, strict=True):
         drops.merge(own.found())
         rng = _stream(shard.seed, "turns", made.context.context_id)
