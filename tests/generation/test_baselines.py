@@ -33,9 +33,9 @@ VALUES = {
 
 
 # Measured with this test on the plain route: the benchmark's sets of facts are drawn until one belongs to the
-# split; full names belong to a split too, so that few of its texts tell an owner. Of the questions for one 74 %
-# are refused, of the others 45 %. The route is held to its bytes (test_plain_route.py): the figures of the
-# tiny profile and of its ablation are of these.
+# split; full names belong to a split too, so that few of its texts tell an owner. Of the questions for one
+# 74 % are refused, of the others 45 %. The route is held to its bytes (test_plain_route.py), of which are the
+# figures of the tiny profile and of its ablation.
 _OWNERS = "whether a question for an owner can be answered is told by its asking for an owner"
 
 
