@@ -39,6 +39,12 @@ def source_formats(real_regions: Path) -> Path:
     return _shared("source_formats")
 
 
+@pytest.fixture(scope="session")
+def personal_objects() -> Path:
+    """Photos of objects that have a name and a text, three of each; not part of the repository."""
+    return _shared("personal_objects")
+
+
 def _shared(name: str) -> Path:
     folder = SHARED / name
     if not folder.is_dir():

@@ -39,7 +39,7 @@ class ImageRecord(Record):
     file_name: Text = Field(min_length=1)
     width: int = Field(gt=0)
     height: int = Field(gt=0)
-    license: Id | None = None
+    license: int | Text | None = None  # an id of `licenses`, or a name by itself
     license_name: Text | None = None
     license_url: Text | None = None
     attribution: Text | None = None
@@ -186,7 +186,8 @@ def photo_records(
 
 def _license(image: ImageRecord, licenses: Mapping[Id, _License]) -> str:
     known = licenses.get(image.license) if image.license is not None else None
-    return normalise(image.license_name or (known.name if known else None) or "")
+    named = image.license if known is None and isinstance(image.license, str) else None
+    return normalise(image.license_name or (known.name if known else named) or "")
 
 
 def _attribution(image: ImageRecord, licenses: Mapping[Id, _License]) -> str:

@@ -235,3 +235,13 @@ def test_boxes_scale_into_the_grid_and_back(side: int, data: st.DataObject) -> N
     centre = (box.x1 + box.x2) / 2
     expected = LEFT if centre < 1000 / 3 else RIGHT if centre > 2000 / 3 else MIDDLE
     assert position_of(box) == expected
+
+
+def test_photos_of_personal_objects_are_read_with_their_licence(personal_objects: Path) -> None:
+    """There `license` is a name, and one object stands in three photos."""
+    reading = read_photos("coco", personal_objects / "annotations.json", skip_broken=False)
+    assert {photo.record.license for photo in reading.photos} == {"CC BY 4.0"}
+    assert all(photo.record.attribution.endswith("; CC BY 4.0") for photo in reading.photos)
+    objects = [item for photo in reading.photos for item in photo.record.objects]
+    assert len({item.instance_id for item in objects}) == 13
+    assert len(reading.photos) == 39

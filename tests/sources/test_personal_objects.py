@@ -10,15 +10,11 @@ from components.errors import DataError
 from components.rcmu.images import decode_image
 from components.sources.personal_objects import read_personal_objects
 from components.sources.readers import read_photos
-from tests.conftest import SHARED
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    known = SHARED / "personal_objects"
-    if not known.is_dir():
-        pytest.skip(f"{known} is absent: set RCVIT_TEST_DATA to a folder that holds personal_objects")
-    return Path(shutil.copytree(known, tmp_path / "objects"))
+def folder(tmp_path: Path, personal_objects: Path) -> Path:
+    return Path(shutil.copytree(personal_objects, tmp_path / "objects"))
 
 
 def test_every_object_has_its_text_and_its_reference_photo(folder: Path) -> None:
