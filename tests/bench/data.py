@@ -34,6 +34,7 @@ from components.validation import validate_data
 SIZES = (1_000, 10_000)  # scenes
 PUBLISHED_IMAGES, PUBLISHED_TURNS = 84_149, 6_954_726
 GENERATION = GenerationParams(context_sets=12, facts_per_text=2, questions_per_task=1)
+RICH = GenerationParams(route="rich", context_sets=12, facts_per_text=5, questions_per_task=1)
 
 
 def source_params(scenes: int) -> SourceParams:
@@ -55,13 +56,13 @@ def source(root: Path, scenes: int) -> None:
     write_scenes(source_params(scenes), seed=1, workspace=root, folder=root / "scenes")
 
 
-def generate(root: Path, workers: int) -> None:
-    (root / "turns").mkdir()
+def generate(root: Path, workers: int, params: GenerationParams = GENERATION, name: str = "turns") -> None:
+    (root / name).mkdir()
     write_turns(
         root / "scenes",
-        GENERATION,
+        params,
         seed=1,
-        folder=root / "turns",
+        folder=root / name,
         finished=root / "shards",
         workers=workers,
     )
@@ -103,6 +104,8 @@ def step(name: str, root: Path, number: int) -> None:
         source(root, number)
     elif name == "generate":
         generate(root, number)
+    elif name == "rich":
+        generate(root, number, RICH, "rich")
     elif name == "rewrite":
         seconds = rewrite(root)
     elif name == "sieve":
@@ -128,6 +131,11 @@ def measured(name: str, root: Path, number: int = 0) -> tuple[float, float]:
     return found["seconds"], found["gigabytes"]
 
 
+def turns_in(folder: Path) -> int:
+    turns = json.loads((folder / "summary.json").read_text())["turns"]
+    return sum(sum(counts.values()) for counts in turns.values())
+
+
 def main() -> None:
     if len(sys.argv) == 4:
         step(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]))
@@ -141,8 +149,7 @@ def main() -> None:
             drawing, _ = measured("source", root, scenes)
             seconds, memory = measured("generate", root, 1)
             writing, _ = measured("rewrite", root)
-            turns = json.loads((root / "turns/summary.json").read_text())["turns"]
-            total = sum(sum(counts.values()) for counts in turns.values())
+            total = turns_in(root / "turns")
             print(
                 f"| {scenes:,} | {total:,} | {drawing:.0f} s | {seconds:.0f} s | {total / seconds:,.0f} "
                 f"| {memory:.2f} GB | {writing:.0f} s | {seconds / writing:.1f} |",
@@ -160,6 +167,9 @@ def main() -> None:
             f"{by_images / 3600:.1f} h, {PUBLISHED_TURNS:,} turns {by_turns / 3600:.1f} h"
         )
         root = Path(folder) / str(SIZES[0])
+        seconds, memory = measured("rich", root, 1)
+        total = turns_in(root / "rich")
+        print(f"rich route: {total:,} turns, {total / seconds:,.0f} turns/s, {memory:.2f} GB")
         seconds, _ = measured("sieve", root)
         print(f"filters alone: {turns_of[0] / seconds:,.0f} turns/s")
         seconds, memory = measured("validate", root)

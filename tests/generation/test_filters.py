@@ -139,7 +139,9 @@ def words_of_both(asked: Asked) -> Asked:
 
 def value_not_in_text(asked: Asked) -> Asked:
     k, value = asked.turn.claims[0].k, asked.turn.claims[0].value
-    return with_text(asked, k, text=text_of(asked, k).replace(value, "somebody"))
+    # A sentence may begin with it.
+    text = re.sub(re.escape(value), "somebody", text_of(asked, k), flags=re.IGNORECASE)
+    return with_text(asked, k, text=text)
 
 
 def value_inside_a_word(asked: Asked) -> Asked:

@@ -4,7 +4,6 @@ import json
 import random
 import re
 import shutil
-import time
 from collections import Counter, defaultdict
 from itertools import combinations
 from pathlib import Path
@@ -14,7 +13,6 @@ import pytest
 from components.ablation.chance import without_link, without_texts
 from components.evaluation.metrics import score
 from components.generation.catalogue import named
-from components.generation.rich_questions import ask_richly, rich_strangers_of
 from components.generation.shard import write_context
 from components.params import SourceParams, load_params
 from components.rcmu import Split, Task, Turn, mentions
@@ -353,16 +351,3 @@ def test_real_photos_give_all_blocks_and_pass(repo: Path, real_regions: Path, tm
         data_docs=tmp_path / "docs",
     )
     assert result.success, result.failures
-
-
-def test_three_thousand_turns_a_second() -> None:
-    scenes = [scene_of(number, Split.TRAIN) for number in range(300)]
-    params = RICH.model_copy(update={"context_sets": 12, "questions_per_task": 1})
-    start = time.process_time()
-    sets = [(scene, write_context(scene, n, params, seed=1)) for scene in scenes for n in range(12)]
-    strangers = [stranger for scene, context in sets for stranger in rich_strangers_of(scene, context)]
-    rng = random.Random(1)
-    turns = [t for s, c in sets for t in ask_richly(s, c, strangers, per_task=1, rng=rng)]
-    rate = len(turns) / (time.process_time() - start)
-    print(f"{len(turns)} turns, {rate:.0f} a second")
-    assert rate > 3000
