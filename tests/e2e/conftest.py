@@ -82,7 +82,7 @@ class Checkout:
             env=self.environment,
             capture_output=True,
             text=True,
-            timeout=560,
+            timeout=900,  # a test's own limit ends most of them earlier
         )
 
     def start(self, *arguments: str, log: Path) -> subprocess.Popen[bytes]:

@@ -24,7 +24,8 @@ def verdict_after(checkout: Checkout, params: Params, *, steps: int) -> GateVerd
     return judge(summary["metrics"], params.gate.staging, dirty=False)
 
 
-@pytest.mark.system  # a whole training
+@pytest.mark.system  # a whole training: minutes, and many of them on a busy machine
+@pytest.mark.timeout(1800)
 def test_trained_passes_and_untrained_is_refused_with_the_same_thresholds(
     repo: Path, make_checkout: Callable[..., Checkout]
 ) -> None:
