@@ -8,12 +8,11 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
-from typing import NamedTuple
 
 from components.generation.asked import refused_keys
 from components.generation.catalogue import named
 from components.generation.facts import KINDS, Kind
-from components.generation.questions import CLOSED_VALUES
+from components.generation.questions import CLOSED_VALUES, Line
 from components.rcmu import (
     UNANSWERABLE,
     ContextRegion,
@@ -42,35 +41,28 @@ _WORD = re.compile(r"\w+")
 _ARTICLES = frozenset({"the", "a", "an"})
 
 
-class _Line(NamedTuple):
-    """Region `[k]` of the prompt with its text."""
-
-    k: int
-    seen: Region
-    told: ContextRegion
-
-
 class Setting:
     """A context set with its scene, prepared once for all its turns."""
 
     def __init__(self, scene: Scene, context: ContextSet) -> None:
         self.regions = scene.regions
         self.lines = tuple(
-            _Line(k, scene.regions[told.region], told) for k, told in enumerate(context.regions, start=1)
+            Line(k=k, seen=scene.regions[told.region], told=told)
+            for k, told in enumerate(context.regions, start=1)
         )
         self.words = len(render_prompt(prompt_of(scene, context, "?")).split()) - 1
 
-    def line(self, k: int) -> _Line | None:
+    def line(self, k: int) -> Line | None:
         """Region `[k]`, where there is one."""
         return self.lines[k - 1] if 1 <= k <= len(self.lines) else None
 
-    def named_by_looks(self, question: str) -> list[_Line]:
+    def named_by_looks(self, question: str) -> list[Line]:
         """The objects whose visual expression stands in the question; the longest one, where several do."""
         named = [line for line in self.lines if mentions(question, line.seen.expression)]
         length = max((len(line.seen.expression) for line in named), default=0)
         return [line for line in named if len(line.seen.expression) == length]
 
-    def named_by_text(self, question: str) -> list[_Line]:
+    def named_by_text(self, question: str) -> list[Line]:
         """The objects that a question can mean: of a class that it names, with a fact that it states.
 
         Where a text is not known to state that kind of fact, its words decide, but for those of other facts.
@@ -227,7 +219,7 @@ def first_problem(setting: Setting, turn: Turn) -> tuple[str, str] | None:
     return None
 
 
-def _asked_about(setting: Setting, turn: Turn) -> Sequence[_Line]:
+def _asked_about(setting: Setting, turn: Turn) -> Sequence[Line]:
     """The objects that a question can mean."""
     if turn.task in _BY_TEXT:
         return setting.named_by_text(turn.question)

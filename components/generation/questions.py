@@ -49,8 +49,8 @@ CLOSED_VALUES = {
     "position": ("on the left", "in the middle", "on the right"),
 }
 DESCRIBE = "Describe the image."
-_HARD_SHARE = 0.5  # of the refusals by text, where an object of the asked class is in the image
-_STRANGERS = 64  # other instances looked at for one refusal
+HARD_SHARE = 0.5  # of the refusals by text, where an object of the asked class is in the image
+STRANGERS = 64  # other instances looked at for one refusal
 
 
 class Stranger(Frozen):
@@ -273,12 +273,12 @@ def _unanswerable_c2v(
     if not keys:
         return []
     for _ in range(number):
-        looked_at = rng.sample(strangers, min(_STRANGERS, len(strangers)))
+        looked_at = rng.sample(strangers, min(STRANGERS, len(strangers)))
         absent = [s for s in looked_at if s.instance_id not in present and _is_absent(s, lines)]
         hard = [s for s in absent if s.label in labels]
         if not absent:
             break
-        stranger = hard[0] if hard and rng.random() < _HARD_SHARE else absent[0]
+        stranger = hard[0] if hard and rng.random() < HARD_SHARE else absent[0]
         expression = contextual_expression(stranger.label, stranger.fact)
         question = rng.choice(forms).format(e=expression)
         candidates[question] = partial(_not_here, stranger, question)

@@ -13,6 +13,8 @@ from typing import NamedTuple
 from components.generation.catalogue import TextKind, catalogue, named
 from components.generation.facts import capitalised
 from components.generation.questions import (
+    HARD_SHARE,
+    STRANGERS,
     Draft,
     Line,
     Stranger,
@@ -29,8 +31,6 @@ from components.generation.rich_texts import LEAD_SHARE
 from components.rcmu import Claim, ContextSet, Fact, Scene, Span, Split, Task, Turn
 
 _TRIES = 8  # for each question that is wanted
-_STRANGERS = 64  # other instances looked at for one refusal
-_HARD_SHARE = 0.5  # of the refusals by text, where an object of the asked class is in the image
 _PAIR_SHARE, _HOP_SHARE = 0.25, 0.2  # of the questions for what texts say, where there is such a one
 _NEUTRAL_SHARE = 0.25  # of the objects by text in contextual QA, that are called a thing
 _DESCRIBED = 2  # facts of each text in a description: the first that it states
@@ -324,9 +324,9 @@ def _unanswerable_c2v(scope: _Scope, strangers: Sequence[Stranger], rng: random.
 def _find_stranger(scope: _Scope, strangers: Sequence[Stranger], rng: random.Random) -> Stranger | None:
     present = {line.seen.instance_id for line in scope.lines}
     labels = {line.seen.label for line in scope.lines}
-    hard = rng.random() < _HARD_SHARE
+    hard = rng.random() < HARD_SHARE
     found = None
-    for _ in range(min(_STRANGERS, len(strangers))):
+    for _ in range(min(STRANGERS, len(strangers))):
         stranger = rng.choice(strangers)
         if stranger.instance_id in present or not _is_absent(stranger, scope):
             continue

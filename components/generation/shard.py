@@ -75,7 +75,7 @@ def write_shard(shard: Shard) -> Counts:
         for scene in scenes:
             for context in sets[scene.scene_id]:
                 contexts.write(context)
-                rng = _stream(shard.seed, "turns", context.context_id)
+                rng = stream(shard.seed, "turns", context.context_id)
                 asked = questions(
                     scene, context, strangers, per_task=shard.params.questions_per_task, rng=rng
                 )
@@ -110,7 +110,7 @@ def write_context(scene: Scene, number: int, params: GenerationParams, *, seed: 
     them alone is told would be answered by the label, without a look at the box (own choice).
     """
     context_id = f"{scene.scene_id}/c{number}"
-    rng = _stream(seed, "texts", context_id)
+    rng = stream(seed, "texts", context_id)
     if params.route == "rich":
         return write_rich_context(scene, context_id, params.facts_per_text, rng=rng)
     order = rng.sample(range(len(scene.regions)), len(scene.regions))
@@ -128,5 +128,6 @@ def write_context(scene: Scene, number: int, params: GenerationParams, *, seed: 
     )
 
 
-def _stream(seed: int, purpose: str, name: str) -> random.Random:
+def stream(seed: int, purpose: str, name: str) -> random.Random:
+    """The draws for one purpose of one scene or context set: no other has a say in them."""
     return random.Random(f"{seed}:{purpose}:{name}")  # noqa: S311 - makes data, not keys

@@ -10,8 +10,7 @@ from pydantic import ValidationError
 
 from components.errors import DataError
 from components.evaluation.items import ITEMS_FILE, OBJECTS_FILE, Items, build_items, write_items
-from components.generation import write_turns
-from components.params import GenerationParams, SourceParams
+from components.params import GenerationParams
 from components.rcmu import (
     ABSTAIN,
     UNANSWERABLE,
@@ -25,7 +24,7 @@ from components.rcmu import (
     mentions,
 )
 from components.rcmu.tables import ITEMS, OBJECTS, read_contexts, read_rows, read_scenes, read_turns
-from components.sources import write_scenes
+from tests.generation.made import drawn, make_data
 
 
 class Data(NamedTuple):
@@ -41,22 +40,9 @@ class Data(NamedTuple):
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Data:
     root = tmp_path_factory.mktemp("items")
-    for name in ("scenes", "turns"):
-        (root / name).mkdir()
-    source = SourceParams(
-        kind="synthetic",
-        annotations=None,
-        skip_broken=False,
-        scenes=90,
-        benchmark_share=0.6,
-        max_regions=4,
-        image_size=56,
-        min_regions=1,
-        twins_share=0.8,
-    )
-    write_scenes(source, seed=4, workspace=root, folder=root / "scenes")
+    source = drawn(90, benchmark_share=0.6, regions=(1, 4), twins_share=0.8)
     generation = GenerationParams(context_sets=3, facts_per_text=2, questions_per_task=1)
-    write_turns(root / "scenes", generation, seed=4, folder=root / "turns", finished=root / "shards")
+    make_data(root, source, generation, seed=4)
     return Data(
         root,
         {scene.scene_id: scene for scene in read_scenes(root / "scenes", Split.BENCHMARK)},

@@ -11,10 +11,10 @@ import pytest
 from components.generation import filters, write_turns
 from components.generation.catalogue import catalogue
 from components.generation.filters import FILTERS, Sieve
-from components.params import GenerationParams, SourceParams
+from components.params import GenerationParams
 from components.rcmu import Claim, ContextSet, Fact, Scene, Task, Turn, prompt_of, render_prompt
 from components.rcmu.tables import read_contexts, read_scenes, read_turns, write_models
-from components.sources import write_scenes
+from tests.generation.made import drawn, make_data
 
 GENERATION = GenerationParams(context_sets=2, facts_per_text=2, questions_per_task=1)
 
@@ -33,21 +33,8 @@ Plant = Callable[[Asked], Asked]
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("filters")
-    for name in ("scenes", "turns"):
-        (root / name).mkdir()
-    source = SourceParams(
-        kind="synthetic",
-        annotations=None,
-        skip_broken=False,
-        scenes=30,
-        benchmark_share=0.3,
-        max_regions=3,
-        image_size=56,
-        min_regions=2,
-        twins_share=1.0,
-    )
-    write_scenes(source, seed=2, workspace=root, folder=root / "scenes")
-    write_turns(root / "scenes", GENERATION, seed=2, folder=root / "turns", finished=root / "shards")
+    source = drawn(30, benchmark_share=0.3, regions=(2, 3), twins_share=1.0)
+    make_data(root, source, GENERATION, seed=2)
     return root
 
 

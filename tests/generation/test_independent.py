@@ -19,10 +19,9 @@ from PIL import Image
 from scipy.stats import chisquare
 
 from components.evaluation.items import ITEMS_FILE, write_items
-from components.generation import write_turns
-from components.params import GenerationParams, SourceParams
+from components.params import GenerationParams
 from components.rcmu import parse_prompt
-from components.sources import write_scenes
+from tests.generation.made import drawn, make_data
 
 SCENES, SETS = 350, 6
 BLOCKS = ("visual_qa", "contextual_qa", "v2c", "c2v", "unanswerable_v2c", "unanswerable_c2v", "rcid")
@@ -183,22 +182,9 @@ def rows(folder: Path, kind: str) -> list[dict[str, Any]]:
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("independent")
-    for name in ("scenes", "turns"):
-        (root / name).mkdir()
-    source = SourceParams(
-        kind="synthetic",
-        annotations=None,
-        skip_broken=False,
-        scenes=SCENES,
-        benchmark_share=0.4,
-        max_regions=4,
-        image_size=56,
-        min_regions=2,
-        twins_share=0.7,
-    )
-    write_scenes(source, seed=11, workspace=root, folder=root / "scenes")
+    source = drawn(SCENES, benchmark_share=0.4, regions=(2, 4), twins_share=0.7)
     generation = GenerationParams(context_sets=SETS, facts_per_text=2, questions_per_task=1)
-    write_turns(root / "scenes", generation, seed=11, folder=root / "turns", finished=root / "shards")
+    make_data(root, source, generation, seed=11)
     return root
 
 

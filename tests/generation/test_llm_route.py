@@ -18,7 +18,8 @@ import pytest
 
 from components.errors import BudgetError
 from components.generation import data_set_id, estimate_turns, write_turns
-from components.generation.llm.checks import WORDS, claims_of
+from components.generation.llm.checks import claims_of
+from components.generation.rich_texts import FEWEST_WORDS, MOST_WORDS
 from components.llm import Endpoint, Journal
 from components.llm import client as client_module
 from components.params import GenerationParams, LlmParams, load_params
@@ -127,7 +128,7 @@ def test_texts_are_of_one_label_and_one_split(scenes: Path, faultless: Path) -> 
         assert len(texts) == len(set(texts)), "each text is given once in a set"
         for told in context.regions:
             owners.setdefault(told.text, set()).add((context.split, labels[context.scene_id, told.region]))
-            assert WORDS[0] <= len(told.text.split()) <= WORDS[1]
+            assert FEWEST_WORDS <= len(told.text.split()) <= MOST_WORDS
             assert all(fact.value in told.text for fact in told.facts)
     assert {len(found) for found in owners.values()} == {1}
 

@@ -14,12 +14,11 @@ from typing import Any, NamedTuple
 import pytest
 from PIL import Image, ImageOps
 
-from components.generation import write_turns
-from components.params import GenerationParams, SourceParams, load_params
+from components.params import GenerationParams, load_params
 from components.rcmu import Split
 from components.rcmu.tables import SCHEMAS, Kind, read_rows, shard_path, write_rows
-from components.sources import write_scenes
 from components.validation import ValidationResult, validate_data
+from tests.generation.made import drawn, make_data
 
 Row = dict[str, Any]
 GENERATION = GenerationParams(context_sets=3, facts_per_text=2, questions_per_task=1)
@@ -256,21 +255,8 @@ PLANTED: dict[str, tuple[str, Callable[[Data], Found]]] = {
 @pytest.fixture(scope="module")
 def clean(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("clean")
-    for name in ("scenes", "turns"):
-        (root / name).mkdir()
-    source = SourceParams(
-        kind="synthetic",
-        annotations=None,
-        skip_broken=False,
-        scenes=36,
-        benchmark_share=0.3,
-        max_regions=3,
-        image_size=112,
-        min_regions=2,
-        twins_share=0.9,
-    )
-    write_scenes(source, seed=7, workspace=root, folder=root / "scenes")
-    write_turns(root / "scenes", GENERATION, seed=7, folder=root / "turns", finished=root / "shards")
+    source = drawn(36, benchmark_share=0.3, regions=(2, 3), twins_share=0.9, image_size=112)
+    make_data(root, source, GENERATION, seed=7)
     return root
 
 

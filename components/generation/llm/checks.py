@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from components.generation.filters import Filtered
+from components.generation.rich_texts import FEWEST_WORDS, MOST_WORDS
 from components.llm import SetAside
 from components.rcmu import (
     Claim,
@@ -15,7 +16,6 @@ from components.rcmu import (
     without_citations,
 )
 
-WORDS = (30, 180)  # of a text
 _GAP = "{e}"
 
 
@@ -50,7 +50,7 @@ def at_the_door(words: str) -> str:
 
 def what_is_wrong_with_text(text: str) -> str | None:
     """The reason to drop a text of the pool."""
-    if not WORDS[0] <= len(text.split()) <= WORDS[1]:
+    if not FEWEST_WORDS <= len(text.split()) <= MOST_WORDS:
         return "text_length"
     if special_token_strings(text):
         return "special_token"

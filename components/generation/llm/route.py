@@ -5,7 +5,6 @@ every order in which answers arrive.
 """
 
 import asyncio
-import random
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -14,7 +13,7 @@ from components.generation.llm import prompts
 from components.generation.llm.blocks import Description, Line, make_turns
 from components.generation.llm.checks import Drops, at_the_door, claims_of
 from components.generation.llm.pool import Looks, Pool, Told, look, make_pools
-from components.generation.shard import Counts, Shard, keep_counts
+from components.generation.shard import Counts, Shard, keep_counts, stream
 from components.llm import Asker, Endpoint, SetAside
 from components.params import LlmParams
 from components.rcmu import ContextRegion, ContextSet, Scene, Split, Turn, normalise, special_token_strings
@@ -107,7 +106,7 @@ async def make_shard(shard: Shard, pools: Mapping[Split, Pool], asker: Asker) ->
     sieve = Sieve()
     for made, (description, own) in zip(sets, described, strict=True):
         drops.merge(own.found())
-        rng = _stream(shard.seed, "turns", made.context.context_id)
+        rng = stream(shard.seed, "turns", made.context.context_id)
         number = shard.params.questions_per_task
         asked = make_turns(
             made.scene, made.context, made.lines, description, pool, per_task=number, rng=rng, drops=drops
@@ -137,7 +136,7 @@ def _match(
 ) -> _Set | None:
     """Step 1: texts of the pool for the boxes of a scene by label, each at most once, in random order."""
     context_id = f"{scene.scene_id}/c{number}"
-    rng = _stream(seed, "texts", context_id)
+    rng = stream(seed, "texts", context_id)
     order = rng.sample(range(len(scene.regions)), len(scene.regions))
     left = {label: rng.sample(pool[label], len(pool[label])) for label in sorted(_labels(scene))}
     told: list[tuple[int, Told]] = []
@@ -205,7 +204,3 @@ def _write(shard: Shard, made: Made) -> None:
         for turn in made.turns:
             turns.write(turn)
     keep_counts(shard, made.counts)
-
-
-def _stream(seed: int, purpose: str, name: str) -> random.Random:
-    return random.Random(f"{seed}:{purpose}:{name}")  # noqa: S311 - makes data, not keys
