@@ -165,6 +165,14 @@ def test_the_same_seed_gives_the_same_items_in_the_order_of_the_turns(data: Data
     assert ids == [turn_id for turn_id in data.turns if turn_id in set(ids)]
 
 
+def test_the_places_follow_no_order_of_the_turns(data: Data) -> None:
+    """Else who knows the last answers' places would know the next one."""
+    places = [{item.item_id: item.right for item in data.items(seed).items} for seed in (1, 2)]
+    assert places[0].keys() == places[1].keys()
+    same = sum(places[0][name] == place for name, place in places[1].items())
+    assert 0.1 < same / len(places[1]) < 0.4  # a fourth or a fifth by chance
+
+
 def test_items_and_objects_are_files(data: Data, tmp_path: Path) -> None:
     known = PersonalObject(
         instance_id="coco-concept-1", name="Rufus", label="bag", text="Old.", photos=(b"1",)
